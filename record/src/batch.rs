@@ -7,6 +7,10 @@
 //! Decompressed, the records are a C2SP entry bundle: a 16-bit length and the
 //! bytes of each. [`SealedBatch::open`] is the one way to a [`VerifiedBatch`].
 
+mod build;
+
+pub use build::{BatchBuilder, Sealed};
+
 use crate::{
     bytes::{Malformed, Reader, put_counted8, put_counted32},
     checkpoint::Origin,
@@ -124,11 +128,17 @@ pub struct LogState {
 #[derive(Clone, Debug)]
 pub struct VerifiedBatch {
     batch: SealedBatch,
+    key: PublicKey,
     leaves: Vec<Hash>,
     after: Frontier,
 }
 
 impl VerifiedBatch {
+    /// The key that sealed it.
+    pub fn key(&self) -> PublicKey {
+        self.key
+    }
+
     /// The batch.
     pub fn batch(&self) -> &SealedBatch {
         &self.batch
@@ -234,7 +244,7 @@ impl SealedBatch {
         if !self.seal.verifies(&state.key, ledger, &self.agent) {
             return Err(BatchError::Signature);
         }
-        Ok(VerifiedBatch { batch: self, leaves, after })
+        Ok(VerifiedBatch { batch: self, key: state.key, leaves, after })
     }
 }
 

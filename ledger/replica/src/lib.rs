@@ -1,1 +1,27 @@
-//! (placeholder)
+//! The replica: what a node decides, without doing any of it.
+//!
+//! [`Replica`] takes verified batches, enrolments and the time; it answers with
+//! [`Output`]s that its driver must carry out in order. It guarantees to the
+//! ledger's users that
+//!
+//! - a block is executed before it is voted for, and its header names the
+//!   resulting tree;
+//! - a checkpoint is signed and cosigned only after the driver has said that
+//!   the block is durable, and never two roots at one size;
+//! - an agent's batches are taken in order, without gaps, once each.
+//!
+//! It names no clock, file, socket, runtime or random source.
+
+pub mod block;
+mod engine;
+pub mod execute;
+mod pool;
+mod replica;
+pub mod state;
+
+pub use block::{Block, BlockError, BlockHeader, Certificate};
+pub use engine::{EngineError, verify_certificate};
+pub use execute::{BlockTree, ExecuteError, Executed, Placed};
+pub use pool::{Pending, PoolError};
+pub use replica::{Identity, Output, Replica};
+pub use state::{LedgerState, Params};

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     crypto::SigningKey,
-    entry::{Enterprise, Header, LogElement},
+    entry::{Built, Enterprise, Header, LogElement, MAX_ENTRY_LEN},
     time::UnixMillis,
 };
 use proptest::prelude::*;
@@ -22,6 +22,12 @@ fn agent() -> AgentName {
 }
 
 fn record(n: u64, line: &[u8]) -> Vec<u8> {
+    let mut out = vec![];
+    write_record(&mut out, n, line);
+    out
+}
+
+fn write_record(out: &mut Vec<u8>, n: u64, line: &[u8]) -> Built {
     let agent = agent();
     let element = LogElement {
         enterprise: Enterprise::default(),
@@ -34,28 +40,18 @@ fn record(n: u64, line: &[u8]) -> Vec<u8> {
     };
     let header =
         Header { priority: 110, time: None, host: b"h", app: b"a", procid: b"", msgid: b"" };
-    let mut out = vec![];
-    element.wrap(&mut out, &header, &[], line);
-    out
+    element.wrap(out, &header, &[], line)
 }
 
 fn sealed(state: &LogState, entries: &[Vec<u8>]) -> SealedBatch {
-    let mut frontier = state.frontier.clone();
-    let mut bundle = vec![];
+    let mut builder = BatchBuilder::new(origin(), agent(), state.frontier.clone());
     for entry in entries {
-        frontier.push(leaf_hash(entry));
-        bundle.extend_from_slice(&u16::try_from(entry.len()).unwrap().to_be_bytes());
-        bundle.extend_from_slice(entry);
+        builder.push(|out| {
+            out.extend_from_slice(entry);
+            Built::Whole
+        });
     }
-    let tree = (frontier.size(), frontier.root());
-    SealedBatch {
-        agent: agent(),
-        start: EntryIndex(state.frontier.size().0),
-        count: entries.len() as u32,
-        raw_len: bundle.len() as u32,
-        compressed: Codec::default().pack(&bundle),
-        seal: Seal::sign(&key(), &origin(), &agent(), tree, NOW),
-    }
+    builder.seal(&key(), NOW, &mut Codec::default()).batch
 }
 
 fn empty() -> LogState {
@@ -79,6 +75,17 @@ fn batches_follow_each_other_and_a_heartbeat_proves_silence() {
     assert_eq!(again.after(), first.after());
     let next = sealed(&state, &[record(3, b"d")]);
     assert_eq!(open(next, &state).unwrap().after().size(), TreeSize(4));
+}
+
+#[test]
+fn a_record_that_is_too_long_leaves_no_trace_in_the_batch() {
+    let mut builder = BatchBuilder::new(origin(), agent(), Frontier::default());
+    let too_long = builder.push(|out| write_record(out, 0, &[b'x'; MAX_ENTRY_LEN]));
+    assert!(matches!(too_long, Built::TooLong(1..)));
+    builder.push(|out| write_record(out, 0, b"a"));
+    let sealed = builder.seal(&key(), NOW, &mut Codec::default());
+    let verified = open(sealed.batch, &empty()).unwrap();
+    assert_eq!((verified.leaves(), verified.after()), (&sealed.leaves[..], &sealed.after));
 }
 
 #[test]

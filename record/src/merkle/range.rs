@@ -98,6 +98,11 @@ impl Frontier {
         self.0.push(leaf);
     }
 
+    /// Appends one leaf and names every inner node that it completes, from the lowest up.
+    pub fn push_with(&mut self, leaf: Hash, completed: impl FnMut(NodeId, Hash)) {
+        self.0.push_node(NodeId { level: 0, index: self.0.end }, leaf, completed);
+    }
+
     /// Appends a run of leaves that was built beginning at exactly this size.
     ///
     /// # Panics
@@ -105,7 +110,7 @@ impl Frontier {
     pub fn extend(&mut self, run: &RangeBuilder) {
         assert_eq!(run.start, self.0.end, "a run is appended where it begins");
         for (id, hash) in &run.nodes {
-            self.0.push_node(*id, *hash);
+            self.0.push_node(*id, *hash, |_, _| {});
         }
     }
 
@@ -133,10 +138,15 @@ impl RangeBuilder {
 
     /// Appends one leaf.
     pub fn push(&mut self, leaf: Hash) {
-        self.push_node(NodeId { level: 0, index: self.end }, leaf);
+        self.push_node(NodeId { level: 0, index: self.end }, leaf, |_, _| {});
     }
 
-    fn push_node(&mut self, mut id: NodeId, mut hash: Hash) {
+    fn push_node(
+        &mut self,
+        mut id: NodeId,
+        mut hash: Hash,
+        mut completed: impl FnMut(NodeId, Hash),
+    ) {
         debug_assert_eq!(id.start(), self.end);
         self.end = id.end();
         while id.index % 2 == 1
@@ -146,6 +156,7 @@ impl RangeBuilder {
             hash = node_hash(left_hash, &hash);
             id = NodeId { level: id.level + 1, index: id.index / 2 };
             self.nodes.pop();
+            completed(id, hash);
         }
         self.nodes.push((id, hash));
     }
@@ -173,7 +184,7 @@ impl RangeProof {
             tree.push(*leaf);
         }
         for (id, hash) in decompose(end, size.0).zip(&self.right) {
-            tree.0.push_node(id, *hash);
+            tree.0.push_node(id, *hash, |_, _| {});
         }
         Some(tree.root())
     }

@@ -1,0 +1,235 @@
+//! Blocks: what the cluster decides on, and how they are kept.
+//!
+//! A header names everything by digest and is what votes are cast on; the
+//! bodies travel and are kept beside it. `docs/formats.md` has the diagrams.
+
+use record::{
+    Hash, NodeName, TreeSize, UnixMillis,
+    batch::SealedBatch,
+    block::Height,
+    bytes::{Malformed, Reader, put_counted8, put_counted32},
+    crypto::{PublicKey, Signature, sha256},
+    merkle::{EntryIndex, Frontier},
+};
+
+/// The most bytes of a block's bodies. Large enough for a full batch, small enough to vote on quickly.
+pub const MAX_BLOCK_BYTES: usize = 8 << 20;
+/// The most batches in a block.
+pub const MAX_BLOCK_BATCHES: usize = 1024;
+/// The most enrolments in a block.
+pub const MAX_BLOCK_ENROLMENTS: usize = 256;
+/// The most signatures of a certificate: one a node.
+pub const MAX_SIGNATURES: usize = 64;
+
+const VERSION: u8 = 1;
+
+/// What is voted on: everything about a block, its contents by digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockHeader {
+    /// The block's number.
+    pub height: Height,
+    /// The identifier of the block before.
+    pub parent: Hash,
+    /// The proposer's time; not before the previous block's.
+    pub time: UnixMillis,
+    /// Who proposed it.
+    pub proposer: NodeName,
+    /// The ledger index of its first entry.
+    pub first: EntryIndex,
+    /// Digests of the enrolments, in order.
+    pub enrolments: Vec<Hash>,
+    /// Digests of the batches, in order.
+    pub batches: Vec<Hash>,
+    /// The ledger's size after the block.
+    pub size: TreeSize,
+    /// The ledger's root after the block.
+    pub root: Hash,
+}
+
+/// Bytes are not a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// Too short or too long.
+    #[error("the block {0}")]
+    Malformed(#[from] Malformed),
+    /// A version this program does not know.
+    #[error("version {0} of blocks is unknown")]
+    Version(u8),
+    /// More items than allowed.
+    #[error("the block has more items than allowed")]
+    Limits,
+    /// The proposer's name.
+    #[error("the block names no valid proposer")]
+    Name,
+    /// A body that the header does not name at this place.
+    #[error("the block's bodies are not those its header names")]
+    Bodies,
+    /// A frontier with another number of hashes than its size asks for.
+    #[error("a batch's frontier does not fit its place")]
+    Frontier,
+}
+
+impl BlockHeader {
+    /// The binary form; its digest is the block's identifier.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&self.height.0.to_be_bytes());
+        out.extend_from_slice(&self.parent.0);
+        out.extend_from_slice(&self.time.0.to_be_bytes());
+        put_counted8(&mut out, self.proposer.as_str().as_bytes());
+        out.extend_from_slice(&self.first.0.to_be_bytes());
+        put_digests(&mut out, &self.enrolments);
+        put_digests(&mut out, &self.batches);
+        out.extend_from_slice(&self.size.0.to_be_bytes());
+        out.extend_from_slice(&self.root.0);
+        out
+    }
+
+    /// Parses the binary form.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BlockError> {
+        let mut reader = Reader::new(bytes);
+        match reader.u8()? {
+            VERSION => {}
+            other => return Err(BlockError::Version(other)),
+        }
+        let (height, parent, time) = (reader.u64()?, reader.array()?, reader.u64()?);
+        let name = std::str::from_utf8(reader.counted8()?).map_err(|_| BlockError::Name)?;
+        let header = BlockHeader {
+            height: Height(height),
+            parent: Hash(parent),
+            time: UnixMillis(time),
+            proposer: name.parse().map_err(|_| BlockError::Name)?,
+            first: EntryIndex(reader.u64()?),
+            enrolments: take_digests(&mut reader, MAX_BLOCK_ENROLMENTS)?,
+            batches: take_digests(&mut reader, MAX_BLOCK_BATCHES)?,
+            size: TreeSize(reader.u64()?),
+            root: Hash(reader.array()?),
+        };
+        reader.finish()?;
+        Ok(header)
+    }
+
+    /// The block's identifier: SHA-256 over a domain and the binary form.
+    pub fn id(&self) -> Hash {
+        Hash(sha256(&[b"logseal/block/v1\n", &self.encode()]))
+    }
+}
+
+/// The precommits that decided a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The round in which it was decided.
+    pub round: u32,
+    /// Consensus keys and their precommit signatures.
+    pub signatures: Vec<(PublicKey, Signature)>,
+}
+
+/// A batch as a block keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockBatch {
+    /// A [`SealedBatch`] in its binary form.
+    pub encoded: Vec<u8>,
+    /// The agent's log before the batch: with it, and the batch, the proof of any of the batch's
+    /// records in the agent's log can be made without reading anything else.
+    pub before: Frontier,
+}
+
+/// A decided block with its bodies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// What was voted on.
+    pub header: BlockHeader,
+    /// Who voted for it.
+    pub certificate: Certificate,
+    /// Enrolments in their binary form.
+    pub enrolments: Vec<Vec<u8>>,
+    /// Batches.
+    pub batches: Vec<BlockBatch>,
+}
+
+impl Block {
+    /// The binary form in pieces, so that bodies need not be copied to be written.
+    pub fn encode_parts(&self) -> Vec<std::borrow::Cow<'_, [u8]>> {
+        let mut head = vec![VERSION];
+        put_counted32(&mut head, &self.header.encode());
+        head.extend_from_slice(&self.certificate.round.to_be_bytes());
+        head.push(u8::try_from(self.certificate.signatures.len()).expect("at most 64 nodes"));
+        for (key, signature) in &self.certificate.signatures {
+            head.extend_from_slice(&key.0);
+            head.extend_from_slice(&signature.0);
+        }
+        for enrolment in &self.enrolments {
+            put_counted32(&mut head, enrolment);
+        }
+        let mut parts = vec![head.into()];
+        for batch in &self.batches {
+            let mut prefix = Vec::with_capacity(5 + 32 * batch.before.hashes().len());
+            prefix.push(batch.before.hashes().len() as u8);
+            batch.before.hashes().for_each(|hash| prefix.extend_from_slice(&hash.0));
+            let len = u32::try_from(batch.encoded.len()).expect("a batch is bounded");
+            prefix.extend_from_slice(&len.to_be_bytes());
+            parts.push(prefix.into());
+            parts.push(batch.encoded.as_slice().into());
+        }
+        parts
+    }
+
+    /// Parses the binary form and checks that the bodies are those the header names.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BlockError> {
+        let mut reader = Reader::new(bytes);
+        match reader.u8()? {
+            VERSION => {}
+            other => return Err(BlockError::Version(other)),
+        }
+        let header = BlockHeader::decode(reader.counted32()?)?;
+        let round = reader.u32()?;
+        let signatures = usize::from(reader.u8()?);
+        if signatures > MAX_SIGNATURES {
+            return Err(BlockError::Limits);
+        }
+        let signatures = (0..signatures)
+            .map(|_| Ok((PublicKey(reader.array()?), Signature(reader.array()?))))
+            .collect::<Result<_, Malformed>>()?;
+        let mut enrolments = Vec::with_capacity(header.enrolments.len());
+        for digest in &header.enrolments {
+            let body = reader.counted32()?;
+            named(digest, body)?;
+            enrolments.push(body.to_vec());
+        }
+        let mut batches = Vec::with_capacity(header.batches.len());
+        for digest in &header.batches {
+            batches.push(take_batch(&mut reader, digest)?);
+        }
+        reader.finish()?;
+        Ok(Block { header, certificate: Certificate { round, signatures }, enrolments, batches })
+    }
+}
+
+fn take_batch(reader: &mut Reader<'_>, digest: &Hash) -> Result<BlockBatch, BlockError> {
+    let count = reader.u8()?;
+    let hashes =
+        (0..count).map(|_| reader.array().map(Hash)).collect::<Result<Vec<_>, Malformed>>()?;
+    let encoded = reader.counted32()?;
+    named(digest, encoded)?;
+    let start = SealedBatch::decode(encoded).map_err(|_| BlockError::Bodies)?.start;
+    let before = Frontier::from_hashes(TreeSize(start.0), &hashes);
+    Ok(BlockBatch { encoded: encoded.to_vec(), before: before.map_err(|_| BlockError::Frontier)? })
+}
+
+fn named(digest: &Hash, body: &[u8]) -> Result<(), BlockError> {
+    if *digest == SealedBatch::digest(body) { Ok(()) } else { Err(BlockError::Bodies) }
+}
+
+fn put_digests(out: &mut Vec<u8>, digests: &[Hash]) {
+    let count = u16::try_from(digests.len()).expect("a block's items are bounded");
+    out.extend_from_slice(&count.to_be_bytes());
+    digests.iter().for_each(|digest| out.extend_from_slice(&digest.0));
+}
+
+fn take_digests(reader: &mut Reader<'_>, max: usize) -> Result<Vec<Hash>, BlockError> {
+    let count = usize::from(reader.u16()?);
+    if count > max {
+        return Err(BlockError::Limits);
+    }
+    Ok((0..count).map(|_| reader.array().map(Hash)).collect::<Result<_, Malformed>>()?)
+}

@@ -1,0 +1,348 @@
+//! Execution: from a block's contents to the entries it appends and the tree that results.
+
+use crate::{
+    block::{Block, BlockBatch, BlockHeader, Certificate},
+    pool::Pending,
+    state::{LedgerState, Params, Slot},
+};
+use record::{
+    AgentName, Hash, TreeSize, UnixSeconds,
+    batch::{BatchError, Codec, LogState, SealedBatch, VerifiedBatch},
+    block::BlockEntry,
+    enrolment::{Enrolment, EnrolmentError},
+    merkle::{EntryIndex, Frontier, NodeId, NodeSource, leaf_hash},
+};
+use std::collections::BTreeMap;
+
+/// A decided block does not execute: it was altered, or it should never have been decided.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExecuteError {
+    /// It does not follow the state it is executed on.
+    #[error("block {found} does not follow block {height}")]
+    NotNext {
+        /// The newest height.
+        height: u64,
+        /// The block's height.
+        found: u64,
+    },
+    /// Its parent is another block than the newest.
+    #[error("block {0} does not name the block before it as its parent")]
+    Parent(u64),
+    /// An enrolment that cannot be read.
+    #[error("an enrolment cannot be read: {0}")]
+    Enrolment(#[from] EnrolmentError),
+    /// An agent that is enrolled already.
+    #[error("agent '{0}' is enrolled twice")]
+    Enrolled(AgentName),
+    /// A batch of an agent that is not enrolled.
+    #[error("agent '{0}' is not enrolled")]
+    NotEnrolled(AgentName),
+    /// A batch that does not verify.
+    #[error("the batch of '{agent}' that begins with record {start}: {source}")]
+    Batch {
+        /// Whose batch.
+        agent: AgentName,
+        /// Its first record.
+        start: u64,
+        /// What is wrong with it.
+        source: BatchError,
+    },
+    /// A batch is kept with another frontier than its agent's log had.
+    #[error("the frontier kept with the batch of '{0}' is not that of its log")]
+    Frontier(AgentName),
+    /// The header names another tree than execution leads to.
+    #[error("block {0} names another tree than its entries lead to")]
+    Root(u64),
+}
+
+/// Where a batch came to stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Whose batch.
+    pub agent: AgentName,
+    /// Its first record in the agent's log.
+    pub start: EntryIndex,
+    /// Its records.
+    pub count: u32,
+    /// Its digest.
+    pub digest: Hash,
+    /// The time of its seal.
+    pub sealed: UnixSeconds,
+    /// The ledger index of its first record, or of its seal if it has none.
+    pub first: EntryIndex,
+}
+
+/// The part of the ledger tree that a block adds, with the frontier it grew from: answers for
+/// every node that the block completed and for the frontier's own.
+#[derive(Clone, Debug)]
+pub struct BlockTree {
+    before: Frontier,
+    leaves: Vec<Hash>,
+    /// Nodes of level 8 and above that the block completed.
+    upper: BTreeMap<NodeId, Hash>,
+}
+
+impl BlockTree {
+    fn new(before: Frontier) -> (Self, Frontier) {
+        let after = before.clone();
+        (BlockTree { before, leaves: vec![], upper: BTreeMap::new() }, after)
+    }
+
+    /// The tree's size before the block.
+    pub fn start(&self) -> TreeSize {
+        self.before.size()
+    }
+
+    /// The leaf hashes of the block's entries.
+    pub fn leaves(&self) -> &[Hash] {
+        &self.leaves
+    }
+
+    /// The nodes of `level`, a multiple of 8 above 0, that the block completed, in order.
+    pub fn completed(&self, level: u8) -> impl Iterator<Item = Hash> {
+        let range = NodeId { level, index: 0 }..NodeId { level: level + 1, index: 0 };
+        self.upper.range(range).map(|(_, hash)| *hash)
+    }
+
+    fn push(&mut self, tree: &mut Frontier, leaf: Hash) {
+        self.leaves.push(leaf);
+        tree.push_with(leaf, |id, hash| {
+            if id.level >= 8 {
+                self.upper.insert(id, hash);
+            }
+        });
+    }
+}
+
+impl NodeSource for BlockTree {
+    type Error = std::convert::Infallible;
+
+    /// # Panics
+    /// If the node is neither in the frontier nor completed by the block.
+    fn node(&self, id: NodeId) -> Result<Hash, Self::Error> {
+        let known = self.upper.get(&id).copied().or_else(|| self.before.get(id));
+        if let Some(hash) = known {
+            return Ok(hash);
+        }
+        if id.level == 0 {
+            let at = id.index.checked_sub(self.before.size().0).expect("a leaf of this block");
+            return Ok(self.leaves[at as usize]);
+        }
+        let (left, right) = id.children();
+        Ok(record::merkle::node_hash(&self.node(left)?, &self.node(right)?))
+    }
+}
+
+/// A block and all that executing it led to.
+#[derive(Clone, Debug)]
+pub struct Executed {
+    /// The block; its certificate is empty until it is decided.
+    pub block: Block,
+    /// What it adds to the tree.
+    pub tree: BlockTree,
+    /// Where its batches stand.
+    pub placed: Vec<Placed>,
+    /// Where its enrolments stand.
+    pub enrolled: Vec<(AgentName, EntryIndex)>,
+    /// The ledger's frontier after it.
+    pub after: Frontier,
+    /// The agents whose logs it changed.
+    pub agents: BTreeMap<AgentName, LogState>,
+}
+
+impl Executed {
+    /// Makes this block the newest of `state`.
+    pub fn apply(self, state: &mut LedgerState) {
+        state.height = self.block.header.height;
+        state.parent = self.block.header.id();
+        state.time = self.block.header.time;
+        state.tree = self.after;
+        state.agents.extend(self.agents);
+    }
+}
+
+/// Executes what a proposer picked, on top of `state`, into a block of its own.
+pub(crate) fn propose(
+    params: &Params,
+    state: &LedgerState,
+    slot: &Slot,
+    enrolments: Vec<Enrolment>,
+    batches: Vec<Pending>,
+) -> Executed {
+    let mut run = Run::new(state);
+    let mut bodies = Bodies::default();
+    for enrolment in enrolments {
+        run.enrol(params, state, &enrolment).expect("the pool takes an agent's enrolment once");
+        let encoded = enrolment.encode();
+        bodies.enrolment_digests.push(SealedBatch::digest(&encoded));
+        bodies.enrolments.push(encoded);
+    }
+    for pending in batches {
+        let (verified, encoded, digest) = pending.into_parts();
+        let before = run.log(state, &verified.batch().agent).expect("enrolled").frontier.clone();
+        run.batch(params, &verified, digest);
+        bodies.batch_digests.push(digest);
+        bodies.batches.push(BlockBatch { encoded, before });
+    }
+    run.finish(params, state, slot, bodies)
+}
+
+/// Executes a decided block again, verifying every batch: for replay and for audits.
+pub fn replay(
+    params: &Params,
+    state: &LedgerState,
+    block: Block,
+    codec: &mut Codec,
+) -> Result<Executed, ExecuteError> {
+    let header = block.header.clone();
+    if header.height.0 != state.height.0 + 1 {
+        return Err(ExecuteError::NotNext { height: state.height.0, found: header.height.0 });
+    }
+    if header.parent != state.parent {
+        return Err(ExecuteError::Parent(header.height.0));
+    }
+    let mut run = Run::new(state);
+    for body in &block.enrolments {
+        run.enrol(params, state, &Enrolment::decode(body)?)?;
+    }
+    let mut scratch = Vec::new();
+    for (body, digest) in block.batches.iter().zip(&header.batches) {
+        let batch = SealedBatch::decode(&body.encoded).expect("decoded with the block");
+        let (agent, start) = (batch.agent.clone(), batch.start.0);
+        let Some(log) = run.log(state, &agent) else {
+            return Err(ExecuteError::NotEnrolled(agent));
+        };
+        if body.before != log.frontier {
+            return Err(ExecuteError::Frontier(agent));
+        }
+        let verified = batch
+            .open(&params.origin, log, codec, &mut scratch)
+            .map_err(|source| ExecuteError::Batch { agent, start, source })?;
+        run.batch(params, &verified, *digest);
+    }
+    let slot = Slot { proposer: header.proposer.clone(), time: header.time };
+    let bodies = Bodies {
+        enrolments: block.enrolments,
+        enrolment_digests: header.enrolments.clone(),
+        batches: block.batches,
+        batch_digests: header.batches.clone(),
+    };
+    let mut executed = run.finish(params, state, &slot, bodies);
+    if executed.block.header != header {
+        return Err(ExecuteError::Root(header.height.0));
+    }
+    executed.block.certificate = block.certificate;
+    Ok(executed)
+}
+
+#[derive(Default)]
+struct Bodies {
+    enrolments: Vec<Vec<u8>>,
+    enrolment_digests: Vec<Hash>,
+    batches: Vec<BlockBatch>,
+    batch_digests: Vec<Hash>,
+}
+
+/// A block while it is executed.
+struct Run {
+    tree: BlockTree,
+    after: Frontier,
+    placed: Vec<Placed>,
+    enrolled: Vec<(AgentName, EntryIndex)>,
+    agents: BTreeMap<AgentName, LogState>,
+}
+
+impl Run {
+    fn new(state: &LedgerState) -> Self {
+        let (tree, after) = BlockTree::new(state.tree.clone());
+        Run { tree, after, placed: vec![], enrolled: vec![], agents: BTreeMap::new() }
+    }
+
+    fn next(&self) -> EntryIndex {
+        EntryIndex(self.after.size().0)
+    }
+
+    fn log<'s>(&'s self, state: &'s LedgerState, agent: &AgentName) -> Option<&'s LogState> {
+        self.agents.get(agent).or_else(|| state.agents.get(agent))
+    }
+
+    fn enrol(
+        &mut self,
+        params: &Params,
+        state: &LedgerState,
+        enrolment: &Enrolment,
+    ) -> Result<(), ExecuteError> {
+        let agent = &enrolment.agent;
+        if self.log(state, agent).is_some() {
+            return Err(ExecuteError::Enrolled(agent.clone()));
+        }
+        self.enrolled.push((agent.clone(), self.next()));
+        let entry = enrolment.entry(&params.origin, params.enterprise);
+        self.tree.push(&mut self.after, leaf_hash(&entry));
+        let log =
+            LogState { key: enrolment.key, frontier: Frontier::default(), sealed: UnixSeconds(0) };
+        self.agents.insert(agent.clone(), log);
+        Ok(())
+    }
+
+    fn batch(&mut self, params: &Params, verified: &VerifiedBatch, digest: Hash) {
+        let batch = verified.batch();
+        self.placed.push(Placed {
+            agent: batch.agent.clone(),
+            start: batch.start,
+            count: batch.count,
+            digest,
+            sealed: batch.seal.time,
+            first: self.next(),
+        });
+        for leaf in verified.leaves() {
+            self.tree.push(&mut self.after, *leaf);
+        }
+        let seal = batch.seal_entry().encode(params.enterprise);
+        self.tree.push(&mut self.after, leaf_hash(&seal));
+        let log = LogState {
+            key: verified.key(),
+            frontier: verified.after().clone(),
+            sealed: batch.seal.time,
+        };
+        self.agents.insert(batch.agent.clone(), log);
+    }
+
+    fn finish(
+        mut self,
+        params: &Params,
+        state: &LedgerState,
+        slot: &Slot,
+        bodies: Bodies,
+    ) -> Executed {
+        let (height, first) = (record::block::Height(state.height.0 + 1), state.tree.size());
+        let first = EntryIndex(first.0);
+        let entry = BlockEntry { height, time: slot.time, proposer: slot.proposer.clone(), first };
+        self.tree.push(&mut self.after, leaf_hash(&entry.encode(params.enterprise)));
+        let header = BlockHeader {
+            height,
+            parent: state.parent,
+            time: slot.time,
+            proposer: slot.proposer.clone(),
+            first,
+            enrolments: bodies.enrolment_digests,
+            batches: bodies.batch_digests,
+            size: self.after.size(),
+            root: self.after.root(),
+        };
+        let certificate = Certificate { round: 0, signatures: vec![] };
+        Executed {
+            block: Block {
+                header,
+                certificate,
+                enrolments: bodies.enrolments,
+                batches: bodies.batches,
+            },
+            tree: self.tree,
+            placed: self.placed,
+            enrolled: self.enrolled,
+            after: self.after,
+            agents: self.agents,
+        }
+    }
+}

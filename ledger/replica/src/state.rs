@@ -1,0 +1,51 @@
+//! What executing blocks leads to, and the parameters all nodes share.
+
+use record::{
+    AgentName, Hash, NodeName, Origin, UnixMillis, batch::LogState, block::Height,
+    entry::Enterprise, merkle::Frontier,
+};
+use std::collections::BTreeMap;
+
+/// What every node of a ledger must have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// The ledger's identity.
+    pub origin: Origin,
+    /// The enterprise number of the ledger's own entries.
+    pub enterprise: Enterprise,
+}
+
+/// The ledger after a block: all that is needed to execute the next one.
+#[derive(Clone, Debug)]
+pub struct LedgerState {
+    /// The height of the newest block; 0 before the first.
+    pub height: Height,
+    /// The identifier of the newest block; zeroes before the first.
+    pub parent: Hash,
+    /// The newest block's time.
+    pub time: UnixMillis,
+    /// The ledger tree.
+    pub tree: Frontier,
+    /// Every enrolled agent and where its log stands.
+    pub agents: BTreeMap<AgentName, LogState>,
+}
+
+impl LedgerState {
+    /// The empty ledger.
+    pub fn genesis() -> Self {
+        LedgerState {
+            height: Height(0),
+            parent: Hash([0; 32]),
+            time: UnixMillis(0),
+            tree: Frontier::default(),
+            agents: BTreeMap::new(),
+        }
+    }
+}
+
+/// Who proposes a block, and when.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) proposer: NodeName,
+    pub(crate) time: UnixMillis,
+}
