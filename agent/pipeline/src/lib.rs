@@ -1,1 +1,16 @@
-//! (placeholder)
+//! The agent's pipeline: from the bytes of a source to sealed batches.
+//!
+//! Pure: it names no clock, file, socket, runtime or random source. It
+//! guarantees to the agent that every line becomes at least one record, byte
+//! for byte, that records are numbered without gaps, and that a batch carries
+//! exactly the source positions that are safe once it is durable.
+
+pub mod entries;
+pub mod extract;
+pub mod frame;
+pub mod line;
+pub mod pipeline;
+
+pub use entries::{MAX_LINE, RecordSettings, SourceSettings};
+pub use extract::Format;
+pub use pipeline::{LogPosition, Now, Outgoing, Pipeline, PositionChange, Sealing};

@@ -2,7 +2,7 @@
 
 use super::{Enterprise, MAX_ENTRY_LEN, Message};
 use crate::{merkle::EntryIndex, name::AgentName, time::UnixMillis};
-use std::num::NonZeroU32;
+use std::{borrow::Cow, num::NonZeroU32};
 
 /// The header of an entry that is built around a line (RFC 5424, section 6.2).
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +49,8 @@ pub struct LogElement<'a> {
     pub part: Option<Part>,
 }
 
-/// An extracted access field: its name and its value.
-pub type Field<'a> = (&'a str, &'a str);
+/// An extracted access field: its name, as in ECS where that has one, and its value.
+pub type Field<'a> = (&'static str, Cow<'a, str>);
 
 /// How an entry was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ pub fn push_param(out: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 /// Appends a whole element.
-pub fn push_element(out: &mut Vec<u8>, id: &str, enterprise: Enterprise, params: &[Field<'_>]) {
+pub fn push_element(out: &mut Vec<u8>, id: &str, enterprise: Enterprise, params: &[(&str, &str)]) {
     out.push(b'[');
     out.extend_from_slice(id.as_bytes());
     out.push(b'@');

@@ -245,8 +245,8 @@ pub fn is_record_of(bytes: &[u8], agent: &AgentName, n: u64) -> bool {
         .is_some_and(|rest| rest.starts_with(b"\" source=\""))
 }
 
-/// PRI (RFC 5424, section 6.2.1): its value and its length with the angle brackets.
-pub(super) fn parse_priority(bytes: &[u8]) -> Option<(u8, usize)> {
+/// PRI at the front (RFC 5424, section 6.2.1): its value and its length with the angle brackets.
+pub fn parse_priority(bytes: &[u8]) -> Option<(u8, usize)> {
     let rest = bytes.strip_prefix(b"<")?;
     let len = rest.iter().take(4).position(|b| *b == b'>')?;
     let digits = &rest[..len];

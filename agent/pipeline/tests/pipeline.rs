@@ -1,0 +1,209 @@
+//! The pipeline from chunks to batches that a ledger would take.
+#![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
+
+use logseal_pipeline::{
+    Format, LogPosition, Now, Outgoing, Pipeline, PositionChange, RecordSettings, Sealing,
+    SourceSettings,
+    line::{
+        Chunk, ChunkOrigin, FileId, FilePosition, Fingerprint, LineSpan, SourceEvent, SourceId,
+    },
+};
+use proptest::prelude::*;
+use record::{
+    Origin, UnixMillis, UnixSeconds,
+    batch::{Codec, LogState},
+    crypto::SigningKey,
+    entry::restore,
+    merkle::Frontier,
+};
+use zeroize::Zeroizing;
+
+const SEALING: Sealing =
+    Sealing { linger_ms: 50, max_records: 100, max_bytes: 1 << 20, heartbeat_ms: 60_000 };
+
+fn now(ms: u64) -> Now {
+    Now { monotonic_ms: ms, wall: UnixMillis(1_795_248_147_000 + ms) }
+}
+
+fn key() -> SigningKey {
+    SigningKey::from_seed(&Zeroizing::new([4; 32]))
+}
+
+fn origin() -> Origin {
+    "l.example/x".parse().unwrap()
+}
+
+fn pipeline(sealing: Sealing) -> Pipeline {
+    let source = |name: &str, format, syslog| SourceSettings { name: name.into(), format, syslog };
+    let settings = RecordSettings {
+        agent: "gw01".parse().unwrap(),
+        enterprise: Default::default(),
+        host: "gw01".into(),
+        sources: vec![source("kong", Format::Kong, false), source("syslog", Format::Raw, true)],
+    };
+    let log = LogPosition { frontier: Frontier::default(), sealed: UnixSeconds(0) };
+    Pipeline::new(settings, sealing, origin(), key(), log, now(0))
+}
+
+fn file() -> FileId {
+    FileId { device: 1, inode: 2, fingerprint: Fingerprint::of(b"x") }
+}
+
+fn chunk(lines: &[&[u8]]) -> Chunk {
+    let (mut bytes, mut spans) = (vec![], vec![]);
+    for line in lines {
+        let start = bytes.len() as u32;
+        bytes.extend_from_slice(line);
+        let end = bytes.len() as u32;
+        bytes.push(b'\n');
+        spans.push(LineSpan { start, end, next: end + 1 });
+    }
+    Chunk {
+        source: SourceId(0),
+        bytes,
+        lines: spans,
+        origin: ChunkOrigin::File { file: file(), base: 1000 },
+        received: UnixMillis(7),
+    }
+}
+
+fn syslog(lines: &[&[u8]]) -> SourceEvent {
+    let origin = ChunkOrigin::Network { peer: "web01".into() };
+    SourceEvent::Chunk(Chunk { source: SourceId(1), origin, ..chunk(lines) })
+}
+
+fn drain(pipeline: &mut Pipeline) -> Vec<Outgoing> {
+    std::iter::from_fn(|| pipeline.poll_sealed()).collect()
+}
+
+/// Opens batches as a ledger does and gives back the entries.
+fn entries(outgoing: &[Outgoing]) -> Vec<Vec<u8>> {
+    let mut state =
+        LogState { key: key().public(), frontier: Frontier::default(), sealed: UnixSeconds(0) };
+    let (mut codec, mut all) = (Codec::default(), vec![]);
+    for out in outgoing {
+        let (batch, mut scratch) = (out.sealed.batch.clone(), vec![]);
+        let verified = batch.clone().open(&origin(), &state, &mut codec, &mut scratch).unwrap();
+        assert_eq!(verified.leaves(), out.sealed.leaves);
+        state.frontier = verified.after().clone();
+        state.sealed = batch.seal.time;
+        let ranges = codec.unpack(&batch, &mut scratch).unwrap();
+        all.extend(ranges.into_iter().map(|range| scratch[range].to_vec()));
+    }
+    all
+}
+
+#[test]
+fn a_batch_is_sealed_when_it_has_lingered_and_no_earlier() {
+    let mut p = pipeline(SEALING);
+    p.handle_event(SourceEvent::Chunk(chunk(&[b"a", b"b"])), now(10));
+    p.handle_time(now(59));
+    assert!(p.poll_sealed().is_none());
+    assert_eq!(p.deadline_ms(), 60);
+    p.handle_time(now(60));
+    let out = drain(&mut p);
+    assert_eq!(out.len(), 1);
+    let reached = FilePosition { file: file(), offset: 1004 };
+    assert_eq!(out[0].positions, [PositionChange::Reached(SourceId(0), reached)]);
+    assert_eq!(p.deadline_ms(), 60 + 60_000);
+    p.handle_time(now(60_060));
+    let heartbeat = drain(&mut p);
+    assert_eq!(heartbeat[0].sealed.batch.count, 0);
+}
+
+#[test]
+fn a_full_batch_is_sealed_in_the_middle_of_a_chunk_with_the_position_it_reached() {
+    let mut p = pipeline(SEALING);
+    let lines: Vec<&[u8]> = vec![b"x"; 250];
+    p.handle_event(SourceEvent::Chunk(chunk(&lines)), now(0));
+    p.handle_stop(now(1));
+    let out = drain(&mut p);
+    let counts: Vec<u32> = out.iter().map(|o| o.sealed.batch.count).collect();
+    assert_eq!(counts, [100, 100, 50]);
+    let PositionChange::Reached(_, position) = out[0].positions[0] else { panic!() };
+    assert_eq!(position.offset, 1000 + 200);
+    assert_eq!(entries(&out).len(), 250);
+}
+
+#[test]
+fn a_clock_that_jumps_back_does_not_stop_the_log() {
+    let mut p = pipeline(SEALING);
+    let later = Now { monotonic_ms: 100, wall: UnixMillis(1_000_000_000_000) };
+    p.handle_event(SourceEvent::Chunk(chunk(&[b"a"])), now(0));
+    p.handle_stop(now(1));
+    p.handle_event(SourceEvent::Chunk(chunk(&[b"b"])), later);
+    p.handle_stop(later);
+    let out = drain(&mut p);
+    assert_eq!(entries(&out).len(), 2);
+    assert_eq!(out[0].sealed.batch.seal.time, out[1].sealed.batch.seal.time);
+}
+
+#[test]
+fn a_line_too_long_for_an_entry_is_split_and_no_byte_is_lost() {
+    for len in [65_000, 70 << 10, 1 << 20, logseal_pipeline::MAX_LINE] {
+        let line: Vec<u8> = (0..len).map(|i| (i * 7 % 256) as u8).filter(|b| *b != b'\n').collect();
+        let mut p = pipeline(SEALING);
+        p.handle_event(SourceEvent::Chunk(chunk(&[b"before", &line, b"after"])), now(0));
+        p.handle_event(syslog(&[&line]), now(0));
+        p.handle_stop(now(1));
+        let entries = entries(&drain(&mut p));
+        let mut restored: Vec<Vec<u8>> = vec![];
+        for entry in &entries {
+            let piece = restore(entry).unwrap();
+            match piece.part {
+                Some(part) if part.number.get() > 1 => {
+                    restored.last_mut().unwrap().extend_from_slice(&piece.line);
+                }
+                _ => restored.push(piece.line),
+            }
+        }
+        assert_eq!(restored.len(), 4);
+        assert_eq!((&restored[0][..], &restored[2][..]), (&b"before"[..], &b"after"[..]));
+        assert!(restored[1] == line && restored[3] == line, "{len}");
+    }
+}
+
+#[test]
+fn syslog_of_every_kind_is_kept_byte_for_byte() {
+    let lines: [&[u8]; 7] = [
+        b"<34>1 2003-10-11T22:14:15.003Z mymachine.example.com su - ID47 - \xef\xbb\xbf'su root' failed",
+        b"<165>1 2003-10-11T22:14:15.003Z h app - ID47 [a@1 b=\"c\\]\"] msg ",
+        b"<34>Oct 11 22:14:15 mymachine su[77]: 'su root' failed for lonvick",
+        b"no priority at all",
+        b"<34>1 broken [structured data",
+        b"\x00\xff\xfe\x01 control",
+        b"<999>x",
+    ];
+    let mut p = pipeline(SEALING);
+    p.handle_event(syslog(&lines), now(0));
+    p.handle_stop(now(1));
+    let entries = entries(&drain(&mut p));
+    for (entry, line) in entries.iter().zip(lines) {
+        assert_eq!(restore(entry).unwrap().line, line);
+    }
+    insta::assert_snapshot!(
+        entries
+            .iter()
+            .map(|e| String::from_utf8_lossy(e).into_owned())
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
+}
+
+proptest! {
+    #[test]
+    fn every_line_becomes_a_record_whatever_the_batching(
+        lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..120),
+        max_records in 1usize..20, max_bytes in 1usize..4000, per_chunk in 1usize..30,
+    ) {
+        let mut p = pipeline(Sealing { max_records, max_bytes, ..SEALING });
+        for (at, lines) in lines.chunks(per_chunk).enumerate() {
+            let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
+            p.handle_event(SourceEvent::Chunk(chunk(&lines)), now(at as u64 * 20));
+        }
+        p.handle_stop(now(10_000));
+        let entries = entries(&drain(&mut p));
+        let restored: Vec<Vec<u8>> = entries.iter().map(|e| restore(e).unwrap().line).collect();
+        prop_assert_eq!(restored, lines);
+    }
+}
