@@ -1,0 +1,175 @@
+//! Reading by number: from other threads while the journal is written, or by an auditor who must change nothing.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crc32c::crc32c_append;
+
+use crate::error::{Damage, DamageKind};
+use crate::files::segment_path;
+use crate::format::{RECORD_HEADER_BYTES, RecordHeader, Seed, padded};
+use crate::index::{Index, Place, Shared};
+use crate::recover::{Recovery, walk};
+use crate::{Error, Seq};
+
+/// How often a directory that changes while it is listed and read is looked at again.
+const ATTEMPTS: usize = 16;
+
+/// Reads a journal without a lock and without changing anything, as it is now.
+///
+/// Another process may be writing meanwhile: what it adds later is not seen, and an append under way shows as a torn
+/// tail. Records that the writer releases become [`Error::Released`].
+///
+/// # Errors
+/// [`Error::Io`] if the directory or a segment cannot be read, [`Error::Version`] if a newer program wrote it.
+pub fn open_read_only(dir: impl AsRef<Path>) -> Result<(Reader, Recovery), Error> {
+    let dir = dir.as_ref();
+    let mut suspected = Vec::new();
+    let mut attempt = 1;
+    let found = loop {
+        // A segment that is released between listing and reading is no fault. Nor is what looks like damage because
+        // the writer was faster than the reading: that is gone, or elsewhere, when looked at again.
+        match walk(dir) {
+            Err(error) if error.is_not_found() && dir.is_dir() && attempt < ATTEMPTS => {}
+            Ok(found) if found.recovery.damage != suspected && attempt < ATTEMPTS => {
+                suspected = found.recovery.damage
+            }
+            result => break result?,
+        }
+        attempt += 1;
+    };
+    let recovery = found.recovery.clone();
+    Ok((Reader::new(Arc::new(Shared::new(dir, Index::new(found)))), recovery))
+}
+
+/// A handle for reading records. Cheap to clone, and independent of the thread that writes.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Reader {
+        Reader { shared }
+    }
+
+    /// The oldest record that is left.
+    #[must_use]
+    pub fn first_seq(&self) -> Seq {
+        Seq(self.shared.index().first())
+    }
+
+    /// One past the last record that can be read.
+    #[must_use]
+    pub fn durable(&self) -> Seq {
+        Seq(self.shared.index().durable)
+    }
+
+    /// The payload of a record, checked against its checksum. One read of the disk.
+    ///
+    /// # Errors
+    /// [`Error::NotDurable`] if the record has not been synced, [`Error::Released`] if it is gone,
+    /// [`Error::Damaged`] if it is no longer what was written, [`Error::Io`] if the machine cannot read it.
+    pub fn read(&self, seq: Seq) -> Result<Vec<u8>, Error> {
+        let place = self.shared.index().find(&self.shared.dir, seq.0)?;
+        let file = match self.shared.file(place.base) {
+            // Released since it was looked up.
+            Err(error) if error.is_not_found() && seq < self.first_seq() => {
+                return Err(Error::Released { seq, first: self.first_seq() });
+            }
+            file => file?,
+        };
+        let path = segment_path(&self.shared.dir, place.base);
+        let read = read_record(&file, &place, seq).map_err(Error::io("read", &path))?;
+        read.ok_or_else(|| {
+            Error::Damaged(Damage {
+                segment: path,
+                offset: place.offset.into(),
+                first_seq: seq,
+                last_seq: seq.next(),
+                kind: DamageKind::Bytes,
+            })
+        })
+    }
+
+    /// The records from one on, in order, up to the durable end. When that has moved, the same iterator goes on.
+    #[must_use]
+    pub fn iter(&self, from: Seq) -> Iter {
+        Iter { reader: self.clone(), next: from, failed: false }
+    }
+}
+
+/// Records in order. Yields [`Error::Damaged`] once for each damaged range and [`Error::Released`] once if it stands
+/// before the first record, and goes on behind; ends at the durable end and after an [`Error::Io`].
+#[derive(Clone, Debug)]
+pub struct Iter {
+    reader: Reader,
+    next: Seq,
+    failed: bool,
+}
+
+impl Iterator for Iter {
+    type Item = Result<(Seq, Vec<u8>), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let seq = self.next;
+        match self.reader.read(seq) {
+            Ok(payload) => {
+                self.next = seq.next();
+                Some(Ok((seq, payload)))
+            }
+            Err(Error::NotDurable { .. }) => None,
+            Err(error) => {
+                match &error {
+                    Error::Damaged(damage) => self.next = damage.last_seq.max(seq.next()),
+                    Error::Released { first, .. } => self.next = *first,
+                    _ => self.failed = true,
+                }
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+/// Reads the payload of a record, if what stands there is that record.
+fn read_record(file: &File, place: &Place, seq: Seq) -> io::Result<Option<Vec<u8>>> {
+    let mut head = [0; RECORD_HEADER_BYTES];
+    let mut payload = vec![0; place.extent - RECORD_HEADER_BYTES];
+    let offset = u64::from(place.offset);
+    let mut slices = [IoSliceMut::new(&mut head), IoSliceMut::new(&mut payload)];
+    let length = match rustix::io::preadv(file, &mut slices, offset) {
+        Ok(length) => length,
+        Err(rustix::io::Errno::INTR) => 0,
+        Err(errno) => return Err(errno.into()),
+    };
+    if length < place.extent && !read_rest(file, &mut head, &mut payload, offset)? {
+        return Ok(None);
+    }
+    let Some(header) = RecordHeader::decode(&head) else { return Ok(None) };
+    let used = header.payload_bytes();
+    if header.seq != seq.0 || header.is_mark() || used > payload.len() {
+        return Ok(None);
+    }
+    let padding_is_zero = payload[used..padded(used)].iter().all(|byte| *byte == 0);
+    payload.truncate(used);
+    let crc = crc32c_append(header.head_crc(Seed::new(place.base), offset), &payload);
+    Ok((crc == header.crc && padding_is_zero).then_some(payload))
+}
+
+/// Whether a record that one read did not deliver whole could be read at all.
+fn read_rest(file: &File, head: &mut [u8], payload: &mut [u8], offset: u64) -> io::Result<bool> {
+    let read = file
+        .read_exact_at(head, offset)
+        .and_then(|()| file.read_exact_at(payload, offset + head.len() as u64));
+    match read {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,10 @@
+//! What a user of the journal would lose: one binary, one module a concern.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod crash;
+mod damage;
+mod full;
+mod lifecycle;
+mod model;
+mod support;
