@@ -1,0 +1,36 @@
+//! Exit codes, the same for every program.
+
+use std::process::ExitCode;
+
+/// Everything is as it should be.
+pub const OK: u8 = 0;
+/// Evidence is broken, or a request was refused.
+pub const BROKEN: u8 = 1;
+/// The command, its configuration or the machine is at fault.
+pub const USAGE: u8 = 2;
+
+/// Prints an error with all its causes to standard error.
+pub fn report(program: &str, error: &dyn std::error::Error) {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = inner.source();
+    }
+    eprintln!("{program}: {text}");
+}
+
+/// The exit code of a program that ended with this result; an error is reported first.
+pub fn code(program: &str, result: Result<(), impl std::error::Error + 'static>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::from(OK),
+        Err(error) => {
+            report(program, &error);
+            ExitCode::from(USAGE)
+        }
+    }
+}
