@@ -38,6 +38,23 @@ async fn two_ends_with_good_certificates_know_each_other() {
 }
 
 #[tokio::test]
+async fn a_client_that_would_rather_resume_is_verified_anew() {
+    let world = World::new("CA");
+    let accepts = [Role::SyslogClient];
+    let files = world.issue(Role::Agent, "a1");
+    let settings = ServerSettings::syslog(files, &[Role::Agent], &accepts);
+    let server = ReloadingServer::open(settings).unwrap();
+    let sender = world.issue(Role::SyslogClient, "gw");
+    for version in [&version::TLS13, &version::TLS12] {
+        let config = raw_client(&world, Some(&sender), version);
+        for _ in 0..2 {
+            let (met, _) = meet_raw(&server, config.clone()).await;
+            assert_eq!(met.unwrap().0.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_client_without_a_certificate_is_told_that_it_needs_one() {
     let world = World::new("CA");
     let server = server(world.issue(Role::Node, "n1"));

@@ -13,7 +13,7 @@ use logseal_link::{
 use pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, crypto::ring};
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
@@ -130,7 +130,12 @@ pub async fn meet_raw(
     let addr = listener.local_addr().unwrap();
     let serve = async {
         let (stream, _) = listener.accept().await.unwrap();
-        accept(stream, server, LIMIT).await
+        let mut met = accept(stream, server, LIMIT).await;
+        if let Ok((stream, _)) = &mut met {
+            // Otherwise the stranger would wait for a word that never comes.
+            stream.shutdown().await.unwrap();
+        }
+        met
     };
     let approach = async {
         let stream = TcpStream::connect(addr).await.unwrap();
