@@ -194,6 +194,16 @@ mod tests {
     }
 
     #[test]
+    fn a_child_that_is_being_started_does_not_keep_a_closed_journal_locked() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::take(dir.path()).unwrap();
+        // What a fork shares until the child execs: the same open file.
+        let _in_child = lock.0.try_clone().unwrap();
+        drop(lock);
+        assert!(Lock::take(dir.path()).is_ok());
+    }
+
+    #[test]
     fn a_record_of_very_many_parts_is_written_whole() {
         let file = tempfile::tempfile().unwrap();
         let parts = (0..3000_u32).map(|n| vec![n as u8; n as usize % 3]).collect::<Vec<_>>();

@@ -12,7 +12,7 @@ use crate::error::{Damage, DamageKind};
 use crate::files::segment_path;
 use crate::format::{RECORD_HEADER_BYTES, RecordHeader, Seed, padded};
 use crate::index::{Index, Place, Shared};
-use crate::recover::{Recovery, walk};
+use crate::recover::{Recovery, Walk, walk};
 use crate::{Error, Seq};
 
 /// How often a directory that changes while it is listed and read is looked at again.
@@ -27,20 +27,7 @@ const ATTEMPTS: usize = 16;
 /// [`Error::Io`] if the directory or a segment cannot be read, [`Error::Version`] if a newer program wrote it.
 pub fn open_read_only(dir: impl AsRef<Path>) -> Result<(Reader, Recovery), Error> {
     let dir = dir.as_ref();
-    let mut suspected = Vec::new();
-    let mut attempt = 1;
-    let found = loop {
-        // A segment that is released between listing and reading is no fault. Nor is what looks like damage because
-        // the writer was faster than the reading: that is gone, or elsewhere, when looked at again.
-        match walk(dir) {
-            Err(error) if error.is_not_found() && dir.is_dir() && attempt < ATTEMPTS => {}
-            Ok(found) if found.recovery.damage != suspected && attempt < ATTEMPTS => {
-                suspected = found.recovery.damage
-            }
-            result => break result?,
-        }
-        attempt += 1;
-    };
+    let found = look_until_sure(|| walk(dir), || dir.is_dir())?;
     let recovery = found.recovery.clone();
     Ok((Reader::new(Arc::new(Shared::new(dir, Index::new(found)))), recovery))
 }
@@ -137,6 +124,24 @@ impl Iterator for Iter {
     }
 }
 
+/// Looks at a directory that may be written meanwhile until two looks agree on its damage. A segment that is released
+/// between listing and reading is no fault. Nor is what looks like damage because the writer was faster than the
+/// reading: that is gone, or elsewhere, when looked at again.
+fn look_until_sure(
+    mut look: impl FnMut() -> Result<Walk, Error>,
+    exists: impl Fn() -> bool,
+) -> Result<Walk, Error> {
+    let mut suspected = Vec::new();
+    for _ in 1..ATTEMPTS {
+        match look() {
+            Err(error) if error.is_not_found() && exists() => {}
+            Ok(found) if found.recovery.damage != suspected => suspected = found.recovery.damage,
+            result => return result,
+        }
+    }
+    look()
+}
+
 /// Reads the payload of a record, if what stands there is that record.
 fn read_record(file: &File, place: &Place, seq: Seq) -> io::Result<Option<Vec<u8>>> {
     let mut head = [0; RECORD_HEADER_BYTES];
@@ -171,5 +176,55 @@ fn read_rest(file: &File, head: &mut [u8], payload: &mut [u8], offset: u64) -> i
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What successive looks find: a number of records damaged, or a segment gone between listing and reading.
+    fn looks(results: &[Option<u64>]) -> (Result<Walk, Error>, usize) {
+        let mut taken = 0;
+        let found = look_until_sure(
+            || {
+                taken += 1;
+                let Some(last) = results[(taken - 1).min(results.len() - 1)] else {
+                    return Err(Error::io("open", Path::new("x"))(io::ErrorKind::NotFound.into()));
+                };
+                let mut recovery = Recovery::default();
+                if last > 0 {
+                    recovery.damage.push(Damage {
+                        segment: "x".into(),
+                        offset: 0,
+                        first_seq: Seq(0),
+                        last_seq: Seq(last),
+                        kind: DamageKind::Bytes,
+                    });
+                }
+                Ok(Walk { segments: Vec::new(), last_bytes: Vec::new(), recovery })
+            },
+            || true,
+        );
+        (found, taken)
+    }
+
+    #[test]
+    fn an_auditor_raises_no_alarm_when_the_writer_was_faster_than_the_reading() {
+        for results in
+            [&[Some(1), Some(0), Some(0)][..], &[None, Some(2), Some(1), Some(0), Some(0)]]
+        {
+            let (found, taken) = looks(results);
+            assert_eq!((found.unwrap().recovery.damage, taken), (Vec::new(), results.len()));
+        }
+    }
+
+    #[test]
+    fn an_auditor_is_told_of_damage_that_stays_and_looks_once_where_there_is_none() {
+        let (found, taken) = looks(&[Some(3)]);
+        assert_eq!((found.unwrap().recovery.damage.len(), taken), (1, 2));
+        assert_eq!(looks(&[Some(0)]).1, 1);
+        let (found, taken) = looks(&[None]);
+        assert!(found.is_err() && taken == ATTEMPTS);
     }
 }

@@ -286,6 +286,20 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_believed_only_if_the_records_before_it_had_room() {
+        for (seq, believed) in [(1, true), (2, false), (50, false)] {
+            let mut bytes = segment(0, &[b"one"]);
+            bytes[40] ^= 1;
+            push(&mut bytes, 0, seq, 0, Some(b"behind"));
+            assert_eq!(scan(&bytes, Seq(0)).gaps.len(), usize::from(believed), "{seq}");
+        }
+        let mut bytes = segment(0, &[b"one"]);
+        push(&mut bytes, 0, 2, 0, Some(b"skips a number"));
+        let found = scan(&bytes, Seq(0));
+        assert_eq!((found.next(), found.tail_is_bad()), (1, true));
+    }
+
+    #[test]
     fn a_mark_proves_the_last_record() {
         let mut bytes = segment(3, &[b"one", b"two"]);
         push(&mut bytes, 3, 5, 5, None);

@@ -38,8 +38,15 @@ fn assert_recovers(image: &Path, acknowledged: u64, records: &[Vec<u8>]) -> u64 
     assert_eq!(open_read_only(again.path()).unwrap().1.next_seq, Seq(next), "what was found stays");
 
     let mut longer = records[..next as usize].to_vec();
-    longer.push(payload(99, 40));
+    // As long as the first record that was cut, so that what followed that one would follow this one, were it there.
+    longer.push(payload(99, 8));
     assert_eq!(journal.append(&[&longer[next as usize]]).unwrap(), Seq(next));
+    journal.sync().unwrap();
+    let again = tempfile::tempdir().unwrap();
+    copy(image, again.path());
+    let (reader, recovery) = open_read_only(again.path()).unwrap();
+    assert_eq!((recovery.damage.len(), recovery.torn), (0, None), "what was cut stays away");
+    assert_holds(&reader, Seq(0), &longer);
     journal.close().unwrap();
     let (journal, recovery) = open(image, unbuffered(4096));
     assert_eq!((recovery.damage.len(), recovery.torn), (0, None));

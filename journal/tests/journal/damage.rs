@@ -8,10 +8,12 @@ use proptest::prelude::*;
 
 use crate::support::{assert_holds, base_of, copy, open, payload, segments, unbuffered};
 
+const RECORDS: u64 = 17;
+
 /// Four segments, synced in groups of different sizes; still open.
 fn journal(dir: &Path) -> (logseal_journal::Journal, Vec<Vec<u8>>) {
     let (mut journal, _) = open(dir, unbuffered(256));
-    let records = (0..14).map(|n| payload(n, (n as usize * 11) % 37)).collect::<Vec<_>>();
+    let records = (0..RECORDS).map(|n| payload(n, (n as usize * 11) % 37)).collect::<Vec<_>>();
     for (n, record) in records.iter().enumerate() {
         journal.append(&[record]).unwrap();
         if n % 3 == 1 {
@@ -69,7 +71,7 @@ fn after_a_clean_close_no_flipped_bit_goes_unnoticed_and_each_costs_one_record_a
     journal.close().unwrap();
     for_each_flip(dir.path(), |place, _| {
         let (reader, recovery) = open_read_only(dir.path()).unwrap();
-        assert_eq!(recovery.next_seq, Seq(14), "{place}");
+        assert_eq!(recovery.next_seq, Seq(RECORDS), "{place}");
         assert_eq!(recovery.damage.len() + usize::from(recovery.torn.is_some()), 1, "{place}");
         assert!(assert_named(&reader, &recovery, &records) <= 1, "{place}");
     });
@@ -83,7 +85,8 @@ fn after_a_crash_a_flipped_bit_is_named_unless_nothing_proves_its_record_durable
     copy(dir.path(), image.path());
     let last = segments(image.path()).pop().unwrap();
     let proven = scan(&fs::read(&last).unwrap(), Seq(base_of(&last))).proven;
-    assert!(proven < 14, "the last group has no proof");
+    assert_eq!(proven, 14, "all but the last group are proven");
+    assert!(base_of(&last) < 14, "by records, not by the segment");
     for_each_flip(image.path(), |place, base| {
         let (reader, recovery) = open_read_only(image.path()).unwrap();
         let torn = recovery.torn.is_some();
@@ -102,13 +105,13 @@ fn after(change: impl Fn(&[PathBuf])) -> (Vec<Damage>, usize) {
     journal.close().unwrap();
     change(&segments(dir.path()));
     let (mut journal, recovery) = open(dir.path(), unbuffered(256));
-    assert_eq!(recovery.next_seq, Seq(14));
+    assert_eq!(recovery.next_seq, Seq(RECORDS));
     let damaged = assert_named(&journal.reader(), &recovery, &records);
-    assert_eq!(journal.append(&[b"goes on"]).unwrap(), Seq(14));
+    assert_eq!(journal.append(&[b"goes on"]).unwrap(), Seq(RECORDS));
     journal.close().unwrap();
     let (journal, again) = open(dir.path(), unbuffered(256));
     assert_eq!(again.damage, recovery.damage);
-    assert_eq!(journal.reader().read(Seq(14)).unwrap(), b"goes on");
+    assert_eq!(journal.reader().read(Seq(RECORDS)).unwrap(), b"goes on");
     (recovery.damage, damaged)
 }
 
@@ -190,6 +193,29 @@ fn the_last_segments_header_is_restored_after_it_was_reported() {
 }
 
 #[test]
+fn a_damaged_mark_does_not_cost_the_records_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = tempfile::tempdir().unwrap();
+    let options = unbuffered(4096);
+    let records = (0..4).map(|n| payload(n, 40)).collect::<Vec<_>>();
+    let (mut journal, _) = open(dir.path(), options);
+    journal.append(&[&records[0]]).unwrap();
+    journal.close().unwrap();
+    let mark = segments(dir.path())[0].metadata().unwrap().len() as usize - 24;
+    let (mut journal, _) = open(dir.path(), options);
+    for record in &records[1..] {
+        journal.append(&[record]).unwrap();
+    }
+    journal.sync().unwrap();
+    copy(dir.path(), image.path());
+    change_bytes(&segments(image.path())[0], |bytes| bytes[mark + 9] ^= 1);
+    let (journal, recovery) = open(image.path(), options);
+    assert_eq!((recovery.damage.len(), recovery.torn), (1, None));
+    assert_eq!(recovery.damage[0].first_seq, recovery.damage[0].last_seq);
+    assert_holds(&journal.reader(), Seq(0), &records);
+}
+
+#[test]
 fn damage_that_happens_while_the_journal_is_open_is_named_with_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, records) = journal(dir.path());
@@ -210,7 +236,7 @@ fn a_segment_with_a_senseless_number_costs_neither_memory_nor_the_end_of_an_iter
     fs::write(dir.path().join(format!("{:020}.seg", u64::MAX / 2)), b"").unwrap();
     let (reader, recovery) = open_read_only(dir.path()).unwrap();
     assert!(!recovery.damage.is_empty());
-    assert_eq!(reader.iter(Seq(0)).filter(Result::is_ok).count(), 14);
+    assert_eq!(reader.iter(Seq(0)).filter(Result::is_ok).count() as u64, RECORDS);
 }
 
 /// Something that happens to one of the files.
