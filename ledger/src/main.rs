@@ -1,2 +1,7 @@
-//! main
-fn main() {}
+//! `logseal-ledger`, a node of the ledger.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    logseal_ledger::cli::main()
+}

@@ -13,6 +13,7 @@
 pub mod frame;
 pub mod identity;
 pub mod message;
+pub mod statement;
 pub mod tls;
 
 pub use identity::{Identity, Name, Role};

@@ -88,6 +88,13 @@ impl BlockTree {
         (BlockTree { before, leaves: vec![], upper: BTreeMap::new() }, after)
     }
 
+    /// The tree of a log with the frontier `before`, after these `leaves`.
+    pub fn of(before: Frontier, leaves: &[Hash]) -> Self {
+        let (mut tree, mut after) = BlockTree::new(before);
+        leaves.iter().for_each(|leaf| tree.push(&mut after, *leaf));
+        tree
+    }
+
     /// The tree's size before the block.
     pub fn start(&self) -> TreeSize {
         self.before.size()
@@ -152,12 +159,12 @@ pub struct Executed {
 
 impl Executed {
     /// Makes this block the newest of `state`.
-    pub fn apply(self, state: &mut LedgerState) {
+    pub fn apply(&self, state: &mut LedgerState) {
         state.height = self.block.header.height;
         state.parent = self.block.header.id();
         state.time = self.block.header.time;
-        state.tree = self.after;
-        state.agents.extend(self.agents);
+        state.tree = self.after.clone();
+        state.agents.extend(self.agents.iter().map(|(name, log)| (name.clone(), log.clone())));
     }
 }
 

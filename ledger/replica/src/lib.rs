@@ -14,6 +14,7 @@
 
 pub mod block;
 mod engine;
+pub mod entries;
 pub mod execute;
 mod pool;
 mod replica;

@@ -119,11 +119,10 @@ impl Replica {
     ///
     /// # Panics
     /// If it is not the block that was to be written.
-    pub fn handle_durable(&mut self, executed: Executed, now: UnixSeconds) -> SignedNote {
+    pub fn handle_durable(&mut self, executed: &Executed, now: UnixSeconds) -> SignedNote {
         assert_eq!(self.writing.take(), Some(executed.block.header.height), "one block at a time");
-        let agents: Vec<AgentName> = executed.agents.keys().cloned().collect();
         executed.apply(&mut self.state);
-        agents.iter().for_each(|agent| self.pool.settle(agent));
+        executed.agents.keys().for_each(|agent| self.pool.settle(agent));
         self.checkpoint(now)
     }
 

@@ -83,7 +83,7 @@ impl Node {
         let again = replay(&params(), &self.state, block.clone(), &mut Codec::default()).unwrap();
         assert_eq!(again.after, executed.after);
         again.apply(&mut self.state);
-        let note = self.replica.handle_durable((*executed).clone(), UnixSeconds(self.clock / 1000));
+        let note = self.replica.handle_durable(&executed, UnixSeconds(self.clock / 1000));
         (*executed, note)
     }
 

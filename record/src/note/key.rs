@@ -198,6 +198,11 @@ impl NoteSigner {
         &self.key
     }
 
+    /// The bare signing key, without its name.
+    pub fn into_key(self) -> SigningKey {
+        self.key
+    }
+
     /// Signs the note `text`; `now` is used by cosignatures only.
     pub fn sign(&self, text: &str, now: UnixSeconds) -> NoteSignature {
         let bytes = match self.vkey.kind {

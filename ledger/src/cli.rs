@@ -1,0 +1,107 @@
+//! The command line of `logseal-ledger`.
+
+use crate::{
+    config::Config,
+    run::{self, RunError},
+};
+use clap::{CommandFactory, Parser, Subcommand};
+use service::exit;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+/// A node of a logseal ledger: takes sealed batches from agents, orders them, keeps them, and
+/// proves that it does.
+#[derive(Debug, Parser)]
+#[command(name = "logseal-ledger", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 all is well, 2 the command, the configuration or the machine \
+    is at fault.\nThe environment variable LOGSEAL_LOG sets the log level (debug, info, warn, …)."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the node until SIGTERM; SIGHUP makes it read its certificates again.
+    Run(File),
+    /// Check the configuration, its files, keys and certificates, without starting.
+    Check(File),
+    /// Make the node's private keys if they are missing, and print the ledger's policy.
+    Keys(File),
+    /// Print the ledger's policy: what agents and auditors must be given to trust this ledger.
+    Policy(File),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+#[derive(Debug, clap::Args)]
+struct File {
+    /// The configuration file.
+    #[arg(long, default_value = "/etc/logseal/ledger.toml")]
+    config: PathBuf,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    exit::code("logseal-ledger", carry_out(Cli::parse().command))
+}
+
+fn carry_out(command: Command) -> Result<(), RunError> {
+    match command {
+        Command::Run(file) => {
+            service::logging::start();
+            run::run(&Config::load(&file.config)?)
+        }
+        Command::Check(file) => {
+            let checked = run::check(&Config::load(&file.config)?)?;
+            let text = checked.warnings.iter().map(|w| format!("warning: {w}\n"));
+            let text: String = text.chain([format!("{}: ok\n", file.config.display())]).collect();
+            print(if file.json { json(&checked) } else { text })
+        }
+        Command::Keys(file) => {
+            let config = Config::load(&file.config)?;
+            print_policy(&config.make_keys()?.policy(&config.name), file.json)
+        }
+        Command::Policy(file) => {
+            let config = Config::load(&file.config)?;
+            print_policy(&config.load_keys()?.policy(&config.name), file.json)
+        }
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "logseal-ledger", &mut out);
+            print(String::from_utf8_lossy(&out).into_owned())
+        }
+        Command::Man => {
+            let mut out = Vec::new();
+            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut out);
+            rendered.map_err(|source| RunError::System { what: "write", source })?;
+            print(String::from_utf8_lossy(&out).into_owned())
+        }
+    }
+}
+
+fn print_policy(policy: &str, as_json: bool) -> Result<(), RunError> {
+    print(if as_json { json(&serde_json::json!({ "policy": policy })) } else { policy.to_owned() })
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("plain data") + "\n"
+}
+
+fn print(text: String) -> Result<(), RunError> {
+    let written = io::stdout().write_all(text.as_bytes());
+    written.map_err(|source| RunError::System { what: "write to standard output", source })
+}

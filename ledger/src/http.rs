@@ -1,0 +1,162 @@
+//! The HTTPS side: C2SP checkpoints and tiles (<https://c2sp.org/tlog-tiles>).
+//!
+//! `/checkpoint` and hash tiles reveal no content and may be open to anybody;
+//! entry bundles say who looked at whom and need a certificate with a role
+//! that may read.
+
+mod tiles;
+
+use crate::{store::StoreReader, view::View};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
+use link::{Identity, Role, tls::ReloadingServer};
+use service::signals::Shutdown;
+use std::{sync::Arc, time::Duration};
+use tiles::{Tile, TileError};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+/// The most connections at one time.
+const MAX_CONNECTIONS: usize = 512;
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A checkpoint is new every few seconds at most.
+const MUTABLE: HeaderValue = HeaderValue::from_static("no-cache, max-age=0");
+/// What a tile holds never changes.
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
+
+/// What requests are answered from.
+#[derive(Clone)]
+pub struct Site {
+    /// The node's public side.
+    pub view: Arc<View>,
+    /// The store.
+    pub store: Arc<StoreReader>,
+    /// True if checkpoint and hash tiles need no certificate.
+    pub open_hashes: bool,
+}
+
+/// Who asks, as TLS has it.
+#[derive(Clone, Debug)]
+struct Client(Option<Identity>);
+
+/// Serves until shutdown.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ReloadingServer>,
+    site: Site,
+    mut shutdown: Shutdown,
+) {
+    let router = Router::new()
+        .route("/checkpoint", get(checkpoint))
+        .route("/tile/{*path}", get(tile))
+        .fallback(|| async { Refused::NotFound })
+        .with_state(site);
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.wait() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+        let (tls, router) = (Arc::clone(&tls), router.clone());
+        tokio::spawn(async move {
+            let _slot = slot;
+            match link::tls::accept_optional(stream, &tls, HANDSHAKE).await {
+                Ok((stream, identity)) => {
+                    let router = router.layer(axum::Extension(Client(identity)));
+                    let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    let service = TowerToHyperService::new(router);
+                    // How a client ends its connection is its own affair.
+                    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+                }
+                Err(error) => tracing::debug!(%error, "an HTTPS connection was refused"),
+            }
+        });
+    }
+}
+
+/// A request that gets no tile.
+#[derive(Debug)]
+enum Refused {
+    NotFound,
+    /// A certificate, or one with another role, is needed.
+    Forbidden,
+    Failed,
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let (status, text) = match self {
+            Refused::NotFound => (StatusCode::NOT_FOUND, "there is nothing at this address\n"),
+            Refused::Forbidden => (
+                StatusCode::FORBIDDEN,
+                "a client certificate with the role auditor, operator, privacy-officer or node is needed\n",
+            ),
+            Refused::Failed => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the store cannot be read; see the node's log\n",
+            ),
+        };
+        (status, [(header::CACHE_CONTROL, MUTABLE)], text).into_response()
+    }
+}
+
+async fn checkpoint(
+    State(site): State<Site>,
+    axum::Extension(client): axum::Extension<Client>,
+) -> Result<Response, Refused> {
+    may_see_hashes(&site, &client)?;
+    let text = site.view.head().checkpoint.to_string();
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, MUTABLE)], text).into_response())
+}
+
+async fn tile(
+    State(site): State<Site>,
+    Path(path): Path<String>,
+    axum::Extension(client): axum::Extension<Client>,
+) -> Result<Response, Refused> {
+    let tile = Tile::parse(&path).ok_or(Refused::NotFound)?;
+    match tile {
+        Tile::Hashes { .. } => may_see_hashes(&site, &client)?,
+        Tile::Entries { .. } => may_read(&client)?,
+    }
+    let read = tokio::task::spawn_blocking(move || tile.read(&site.store, &site.view.head()));
+    match read.await {
+        Ok(Ok(bytes)) => {
+            let kind = HeaderValue::from_static("application/octet-stream");
+            let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, IMMUTABLE)];
+            Ok((headers, Body::from(bytes)).into_response())
+        }
+        Ok(Err(TileError::NotFound)) => Err(Refused::NotFound),
+        Ok(Err(TileError::Read(error))) => {
+            tracing::error!(%error, path, "a tile cannot be read");
+            Err(Refused::Failed)
+        }
+        Err(_) => Err(Refused::Failed),
+    }
+}
+
+fn may_see_hashes(site: &Site, client: &Client) -> Result<(), Refused> {
+    if site.open_hashes || client.0.is_some() { Ok(()) } else { Err(Refused::Forbidden) }
+}
+
+fn may_read(client: &Client) -> Result<(), Refused> {
+    match client.0.as_ref().map(|identity| identity.role) {
+        Some(Role::Operator | Role::Auditor | Role::PrivacyOfficer | Role::Node) => Ok(()),
+        _ => Err(Refused::Forbidden),
+    }
+}

@@ -1,0 +1,372 @@
+//! One connection: its greeting, then its requests in order.
+
+use super::{Context, enrol, shown};
+use crate::{node::Command, store::BatchKey, view::Presence};
+use link::{
+    Identity, Role,
+    frame::{FrameError, FrameReader, FrameWriter},
+    message::{
+        AgentState, FromNode, MAX_FRAME, NodeStatus, PROTOCOL, Refusal, RefusalCode, ToNode,
+        Welcome,
+    },
+};
+use record::{
+    AgentName,
+    batch::{BatchError, Codec, LogState, SealedBatch},
+    merkle::EntryIndex,
+};
+use replica::Pending;
+use std::{net::SocketAddr, sync::mpsc::TrySendError, time::Duration};
+use tokio::{
+    io::{ReadHalf, WriteHalf},
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_rustls::TlsStream;
+
+/// Answers that may be on their way to a client; an agent's window is smaller.
+const ANSWERS: usize = 256;
+/// A client that says nothing for so long is gone; agents ping every 10 seconds.
+const SILENCE: Duration = Duration::from_secs(45);
+/// How long a client may take to say hello.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// Why a connection ended early.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    /// What the peer sent, or did not.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The peer said nothing for too long.
+    #[error("nothing came for {0:?}")]
+    Silent(Duration),
+    /// The peer must say hello first, and once.
+    #[error("the client did not begin with its greeting, or greeted twice")]
+    Greeting,
+    /// The node's thread is gone: the node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+struct Session<'c> {
+    context: &'c Context,
+    identity: Identity,
+    certificate: Vec<u8>,
+    answers: mpsc::Sender<FromNode>,
+    /// For agents: that nobody else speaks for them, and the log that their next batch must fit.
+    agent: Option<(AgentName, Presence)>,
+    log: Option<LogState>,
+    codec: Codec,
+    bundle: Vec<u8>,
+}
+
+/// Serves one connection until it ends.
+pub(super) async fn run(
+    stream: TlsStream<TcpStream>,
+    identity: Identity,
+    address: SocketAddr,
+    context: &Context,
+) {
+    let client = shown(&identity);
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let certificate = certificates.first().map(|c| c.to_vec()).unwrap_or_default();
+    let (read, write) = tokio::io::split(stream);
+    let (answers, queue) = mpsc::channel(ANSWERS);
+    let session = Session {
+        context,
+        identity,
+        certificate,
+        answers,
+        agent: None,
+        log: None,
+        codec: Codec::default(),
+        bundle: Vec::new(),
+    };
+    let reading = session.read(FrameReader::new(read, MAX_FRAME));
+    let writing = write_answers(FrameWriter::new(write, MAX_FRAME), queue);
+    let ended = tokio::select! {
+        ended = reading => ended,
+        ended = writing => ended.map_err(SessionError::Frame),
+    };
+    match ended {
+        Ok(()) => tracing::debug!(%client, %address, "disconnected"),
+        Err(error) => tracing::info!(%client, %address, %error, "connection ended"),
+    }
+}
+
+/// Writes answers as they come, several at once where several are ready.
+async fn write_answers(
+    mut writer: FrameWriter<WriteHalf<TlsStream<TcpStream>>>,
+    mut queue: mpsc::Receiver<FromNode>,
+) -> Result<(), FrameError> {
+    while let Some(answer) = queue.recv().await {
+        writer.send(&answer).await?;
+        while let Ok(answer) = queue.try_recv() {
+            writer.send(&answer).await?;
+        }
+        writer.flush().await?;
+    }
+    writer.shutdown().await
+}
+
+type Frames = FrameReader<ReadHalf<TlsStream<TcpStream>>>;
+
+impl Session<'_> {
+    async fn read(mut self, mut frames: Frames) -> Result<(), SessionError> {
+        let hello = timeout(GREETING, frames.receive::<ToNode>()).await;
+        let Some(hello) = hello.map_err(|_| SessionError::Silent(GREETING))?? else {
+            return Ok(());
+        };
+        if !self.greet(hello).await? {
+            // Hold the connection until the refusal has been read.
+            let _ = timeout(GREETING, frames.next()).await;
+            return Ok(());
+        }
+        loop {
+            let message = timeout(SILENCE, frames.receive::<ToNode>()).await;
+            let Some(message) = message.map_err(|_| SessionError::Silent(SILENCE))?? else {
+                return Ok(());
+            };
+            self.handle(message).await?;
+        }
+    }
+
+    /// True if the client may go on.
+    async fn greet(&mut self, hello: ToNode) -> Result<bool, SessionError> {
+        let ToNode::Hello { protocol, program } = hello else {
+            return Err(SessionError::Greeting);
+        };
+        if protocol != PROTOCOL {
+            let message = format!(
+                "this node speaks protocol {PROTOCOL}, the client ({program}) {protocol}: \
+                 install the same version on both"
+            );
+            self.refuse(RefusalCode::Protocol, message).await?;
+            return Ok(false);
+        }
+        if let Some(agent) = self.identity.agent() {
+            let Some(presence) = self.context.view.enter(&agent) else {
+                let message = format!(
+                    "another connection speaks for agent '{agent}' already: a name belongs to one \
+                     agent. If that is a connection that died, it is given up within {SILENCE:?}"
+                );
+                self.refuse(RefusalCode::AlreadyConnected, message).await?;
+                return Ok(false);
+            };
+            self.log = self.ask_log(&agent).await?;
+            self.agent = Some((agent, presence));
+        }
+        // The client is told what is committed; what waits is answered when it sends it again.
+        let committed = self.agent.as_ref().and_then(|(a, _)| self.context.view.log_of(a));
+        let params = self.context.store.params();
+        let welcome = Welcome {
+            protocol: PROTOCOL,
+            node: self.context.view.name.to_string(),
+            origin: params.origin.to_string(),
+            enterprise: params.enterprise.0,
+            agent: committed.map(|log| AgentState {
+                key: log.key.0,
+                next: log.frontier.size().0,
+                root: log.frontier.root().0,
+                sealed: log.sealed.0,
+            }),
+        };
+        self.answer(FromNode::Welcome(welcome)).await?;
+        Ok(true)
+    }
+
+    async fn handle(&mut self, message: ToNode) -> Result<(), SessionError> {
+        let role = self.identity.role;
+        match message {
+            ToNode::Hello { .. } => Err(SessionError::Greeting),
+            ToNode::Ping => self.answer(FromNode::Pong).await,
+            ToNode::Submit { batch } if self.agent.is_some() => self.submit(batch).await,
+            ToNode::Enrol { enrolment } if role == Role::Operator => self.enrol(enrolment).await,
+            ToNode::Record { agent, n } if may_read(role) => self.record(&agent, n).await,
+            ToNode::Status if may_read(role) => self.status().await,
+            _ => {
+                let message = format!("a certificate with the role '{role}' does not allow this");
+                self.refuse(RefusalCode::Role, message).await
+            }
+        }
+    }
+
+    async fn submit(&mut self, encoded: Vec<u8>) -> Result<(), SessionError> {
+        let Some((agent, _)) = &self.agent else { return Ok(()) };
+        let batch = match SealedBatch::decode(&encoded) {
+            Ok(batch) if batch.agent == *agent => batch,
+            Ok(batch) => {
+                let message = format!(
+                    "agent '{agent}' sent a batch of '{}': each speaks for itself",
+                    batch.agent
+                );
+                return self.refuse(RefusalCode::Invalid, message).await;
+            }
+            Err(error) => return self.refuse(RefusalCode::Invalid, error.to_string()).await,
+        };
+        if self.log.is_none() {
+            self.log = self.ask_log(&batch.agent).await?;
+        }
+        let Some(log) = &self.log else {
+            let message = format!(
+                "agent '{}' is not enrolled: an operator must run 'logseal enrol'",
+                batch.agent
+            );
+            return self.refuse(RefusalCode::NotEnrolled, message).await;
+        };
+        let next = log.frontier.size().0;
+        let newer = batch.count > 0 || batch.seal.time > log.sealed;
+        if batch.start.0 == next && newer {
+            return self.verify(batch, encoded).await;
+        }
+        let key = BatchKey {
+            agent: batch.agent.clone(),
+            start: batch.start,
+            count: batch.count,
+            sealed: batch.seal.time,
+        };
+        let digest = SealedBatch::digest(&encoded);
+        let reply = self.answers.clone();
+        self.tell(Command::Again { key, digest, reply }).await
+    }
+
+    /// Verifies a batch on a thread that may take its time, then hands it to the node.
+    async fn verify(&mut self, batch: SealedBatch, encoded: Vec<u8>) -> Result<(), SessionError> {
+        let Some(log) = self.log.clone() else { return Ok(()) };
+        let origin = self.context.store.params().origin.clone();
+        let mut codec = std::mem::take(&mut self.codec);
+        let mut bundle = std::mem::take(&mut self.bundle);
+        let work = tokio::task::spawn_blocking(move || {
+            let verified = batch.open(&origin, &log, &mut codec, &mut bundle);
+            (verified, codec, bundle)
+        });
+        let (verified, codec, bundle) = work.await.map_err(|_| SessionError::Stopping)?;
+        (self.codec, self.bundle) = (codec, bundle);
+        match verified {
+            Ok(verified) => {
+                self.log = Some(LogState {
+                    key: verified.key(),
+                    frontier: verified.after().clone(),
+                    sealed: verified.batch().seal.time,
+                });
+                let pending = Box::new(Pending::new(verified, encoded));
+                let reply = self.answers.clone();
+                self.tell(Command::Batch { pending, reply }).await
+            }
+            Err(error) => {
+                self.context.metrics.refuse("batch");
+                let client = shown(&self.identity);
+                tracing::error!(%client, %error, "a batch was refused");
+                let code = match error {
+                    BatchError::Start { .. } => RefusalCode::NotNext,
+                    _ => RefusalCode::Invalid,
+                };
+                self.refuse(code, error.to_string()).await
+            }
+        }
+    }
+
+    async fn enrol(&mut self, bytes: Vec<u8>) -> Result<(), SessionError> {
+        let origin = &self.context.store.params().origin;
+        let now = service::clock::now().seconds();
+        let enrolment = match enrol::check(&bytes, origin, &self.certificate, now) {
+            Ok(enrolment) => enrolment,
+            Err(error) => return self.refuse(RefusalCode::Invalid, error.to_string()).await,
+        };
+        tracing::info!(agent = %enrolment.agent, operator = %self.identity.name.as_str(), "enrolment");
+        let (reply, answered) = oneshot::channel();
+        self.tell(Command::Enrol { enrolment: Box::new(enrolment), reply }).await?;
+        let answer = answered.await.map_err(|_| SessionError::Stopping)?;
+        self.answer(answer).await
+    }
+
+    async fn record(&mut self, agent: &str, n: u64) -> Result<(), SessionError> {
+        let known = agent.parse::<AgentName>().ok();
+        let known = known.and_then(|agent| Some((self.context.view.log_of(&agent)?, agent)));
+        let Some((log, agent)) = known else {
+            let message = format!("no agent '{agent}' is enrolled");
+            return self.refuse(RefusalCode::NotFound, message).await;
+        };
+        let (store, head) = (self.context.store.clone(), self.context.view.head());
+        let (name, key, size) = (agent.to_string(), log.key, log.frontier.size());
+        let read = tokio::task::spawn_blocking(move || {
+            store.record(&agent, EntryIndex(n), key, &head.checkpoint)
+        });
+        match read.await.map_err(|_| SessionError::Stopping)? {
+            Ok(Some(evidence)) => self.answer(FromNode::Record(Box::new(evidence))).await,
+            Ok(None) => {
+                let message = format!("agent '{name}' has {size} records here, counted from 0");
+                self.refuse(RefusalCode::NotFound, message).await
+            }
+            Err(error) => {
+                tracing::error!(%error, agent = name, n, "a record cannot be read");
+                self.refuse(RefusalCode::Failed, error.to_string()).await
+            }
+        }
+    }
+
+    async fn status(&mut self) -> Result<(), SessionError> {
+        let (view, head) = (&self.context.view, self.context.view.head());
+        let size = head.checkpoint.text().lines().nth(1).and_then(|line| line.parse().ok());
+        let status = NodeStatus {
+            node: view.name.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            height: head.height.0,
+            size: size.unwrap_or_default(),
+            checkpoint: head.checkpoint.to_string(),
+            agents: view.agents(),
+            disk_free: service::disk::free_bytes(&self.context.dir).unwrap_or_default(),
+            accepting: view.accepting(),
+        };
+        self.answer(FromNode::Status(status)).await
+    }
+
+    async fn ask_log(&self, agent: &AgentName) -> Result<Option<LogState>, SessionError> {
+        let (reply, answered) = oneshot::channel();
+        self.tell(Command::Log { agent: agent.clone(), reply }).await?;
+        answered.await.map_err(|_| SessionError::Stopping)
+    }
+
+    /// Hands a command to the node's thread, and waits while its queue is full.
+    async fn tell(&self, command: Command) -> Result<(), SessionError> {
+        match self.context.node.try_send(command) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Disconnected(_)) => Err(SessionError::Stopping),
+            Err(TrySendError::Full(command)) => {
+                let node = self.context.node.clone();
+                let sent = tokio::task::spawn_blocking(move || node.send(command).is_ok()).await;
+                if matches!(sent, Ok(true)) { Ok(()) } else { Err(SessionError::Stopping) }
+            }
+        }
+    }
+
+    async fn answer(&self, message: FromNode) -> Result<(), SessionError> {
+        self.answers.send(message).await.map_err(|_| SessionError::Stopping)
+    }
+
+    async fn refuse(&self, code: RefusalCode, message: String) -> Result<(), SessionError> {
+        self.context.metrics.refuse(label(code));
+        self.answer(FromNode::Refused(Refusal { code, message, next: None })).await
+    }
+}
+
+/// Roles that may see records: they say who looked at whom.
+fn may_read(role: Role) -> bool {
+    matches!(role, Role::Operator | Role::Auditor | Role::PrivacyOfficer | Role::Node)
+}
+
+fn label(code: RefusalCode) -> &'static str {
+    match code {
+        RefusalCode::Role => "role",
+        RefusalCode::Protocol => "protocol",
+        RefusalCode::NotEnrolled => "not-enrolled",
+        RefusalCode::AlreadyConnected => "already-connected",
+        RefusalCode::NotNext => "not-next",
+        RefusalCode::Conflict => "conflict",
+        RefusalCode::Invalid => "invalid",
+        RefusalCode::Busy => "busy",
+        RefusalCode::NotFound => "not-found",
+        RefusalCode::Failed => "failed",
+    }
+}

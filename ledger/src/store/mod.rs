@@ -1,0 +1,162 @@
+//! What a node keeps: the block log, the ledger tree and an index of both.
+//!
+//! Only the block log makes anything durable. The tree's level files and the
+//! index are written after it and can always be made again from it, so
+//! [`Store::open`] repairs them whenever they are behind, ahead or unreadable.
+//!
+//! ```text
+//! DIR/blocks/        the block log (crate `journal`), record k is block k + 1
+//! DIR/tree/level-0   leaf hashes, 32 bytes each; level-k: roots of full tiles of level k - 1
+//! DIR/index/         sled
+//! DIR/checkpoint     the newest signed checkpoint as of the last flush, for audits of the store
+//! ```
+
+mod index;
+mod open;
+mod reader;
+mod tree;
+
+pub use index::{BatchKey, BatchPlace};
+pub use open::{Opened, Options};
+pub(crate) use reader::batch_receipt;
+pub use reader::{ReadError, StoreReader};
+pub use tree::{TreeFiles, TreeReader};
+
+use index::Index;
+use journal::{Journal, Seq};
+use record::{block::Height, note::SignedNote};
+use replica::Executed;
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The store cannot do something: this machine is at fault unless it says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The block log.
+    #[error("the block log: {0}")]
+    Journal(#[from] journal::Error),
+    /// A file of the store.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The index.
+    #[error("the index: {0}")]
+    Index(#[from] sled::Error),
+    /// The block log was damaged where it had been durable.
+    #[error(
+        "the block log is damaged: {damage}. The blocks behind it are intact. \
+         Restore the named segment from a backup; 'logseal verify --store' lists all damage"
+    )]
+    Damaged {
+        /// What is damaged, and where.
+        damage: String,
+    },
+    /// A block that does not decode or execute.
+    #[error("block {height} of the block log is not valid: {problem}. Was the store altered?")]
+    Block {
+        /// The block's number.
+        height: Height,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Too little space to open the index safely.
+    #[error(
+        "only {free} bytes are free in {}, at least {needed} are needed: free some space",
+        dir.display()
+    )]
+    NoSpace {
+        /// The store's directory.
+        dir: PathBuf,
+        /// Bytes free.
+        free: u64,
+        /// Bytes needed.
+        needed: u64,
+    },
+}
+
+impl StoreError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+        let path = path.to_owned();
+        move |source| StoreError::Io { path, source }
+    }
+
+    /// True if the disk is full: what failed may be tried again once there is space.
+    pub fn is_full(&self) -> bool {
+        match self {
+            StoreError::Journal(error) => matches!(error, journal::Error::Full { .. }),
+            StoreError::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+}
+
+/// The log record of a block.
+fn seq_of(height: Height) -> Seq {
+    Seq(height.0 - 1)
+}
+
+/// The store of the one process that writes it.
+pub struct Store {
+    dir: PathBuf,
+    blocks: Journal,
+    tree: TreeFiles,
+    index: Index,
+    reader: Arc<StoreReader>,
+}
+
+impl Store {
+    /// Opens or makes the store in `dir`.
+    pub fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> {
+        open::open(dir, options)
+    }
+
+    /// A handle to read with, from any thread.
+    pub fn reader(&self) -> Arc<StoreReader> {
+        Arc::clone(&self.reader)
+    }
+
+    /// Bytes of the block log on disk.
+    pub fn block_bytes(&self) -> u64 {
+        self.blocks.bytes()
+    }
+
+    /// Makes a block durable. After this, and only after this, it may be acknowledged. If the disk
+    /// is full nothing has happened and the call can be repeated.
+    pub fn append(&mut self, executed: &Executed) -> Result<(), StoreError> {
+        let expected = seq_of(executed.block.header.height);
+        if self.blocks.next_seq() == expected {
+            let parts = executed.block.encode_parts();
+            let parts: Vec<&[u8]> = parts.iter().map(AsRef::as_ref).collect();
+            self.blocks.append(&parts)?;
+        }
+        assert_eq!(self.blocks.next_seq(), expected.next(), "blocks are appended in order");
+        self.blocks.sync()?;
+        Ok(())
+    }
+
+    /// Adds a durable block to the tree and the index. If the disk is full the call can be repeated.
+    pub fn record(&mut self, executed: &Executed) -> Result<(), StoreError> {
+        self.tree.append(&executed.tree)?;
+        self.index.record(executed)?;
+        Ok(())
+    }
+
+    /// Brings tree and index to the disk, and the newest checkpoint beside them, so that the next
+    /// start has little to make again.
+    pub fn flush(&mut self, checkpoint: &SignedNote) -> Result<(), StoreError> {
+        self.tree.sync()?;
+        self.index.flush()?;
+        let (path, new) = (self.dir.join("checkpoint"), self.dir.join("checkpoint.new"));
+        let mut file = std::fs::File::create(&new).map_err(StoreError::io(&new))?;
+        file.write_all(checkpoint.to_string().as_bytes()).map_err(StoreError::io(&new))?;
+        file.sync_all().map_err(StoreError::io(&new))?;
+        std::fs::rename(&new, &path).map_err(StoreError::io(&path))
+    }
+}

@@ -1,0 +1,176 @@
+//! Reading a store: entries by index, records with their proofs, tiles.
+
+use super::{BatchKey, BatchPlace, Index, StoreError, TreeReader, seq_of};
+use link::message::{BatchReceipt, RecordEvidence};
+use record::{
+    AgentName, Checkpoint, Hash, TreeSize,
+    batch::{Codec, SealedBatch},
+    block::Height,
+    crypto::PublicKey,
+    merkle::{EntryIndex, RangeProof, inclusion_proof, leaf_hash, range_proof},
+    note::SignedNote,
+    proof::TlogProof,
+    seal::agent_vkey,
+};
+use replica::{Block, BlockTree, Params, entries::for_each_entry};
+use std::io;
+
+/// Something cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The tree files.
+    #[error("the tree files: {0}")]
+    Tree(#[from] io::Error),
+    /// A block or batch in the log does not decode.
+    #[error("block {0} of the block log cannot be decoded")]
+    Block(Height),
+}
+
+impl From<journal::Error> for ReadError {
+    fn from(error: journal::Error) -> Self {
+        ReadError::Store(error.into())
+    }
+}
+
+/// Reads a store while it is written.
+pub struct StoreReader {
+    params: Params,
+    blocks: journal::Reader,
+    tree: TreeReader,
+    index: Index,
+}
+
+impl StoreReader {
+    pub(super) fn new(
+        params: Params,
+        blocks: journal::Reader,
+        tree: TreeReader,
+        index: Index,
+    ) -> Self {
+        StoreReader { params, blocks, tree, index }
+    }
+
+    /// The ledger's parameters.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The ledger tree.
+    pub fn tree(&self) -> &TreeReader {
+        &self.tree
+    }
+
+    /// Where a batch is, if it is in the ledger.
+    pub fn batch(&self, key: &BatchKey) -> Result<Option<BatchPlace>, StoreError> {
+        self.index.batch(key)
+    }
+
+    /// A block.
+    pub fn block(&self, height: Height) -> Result<Block, ReadError> {
+        let bytes = self.blocks.read(seq_of(height))?;
+        Block::decode(&bytes).map_err(|_| ReadError::Block(height))
+    }
+
+    /// The entries `from..to`, which must be in the ledger.
+    pub fn entries(&self, from: EntryIndex, to: EntryIndex) -> Result<Vec<Vec<u8>>, ReadError> {
+        let mut entries = Vec::new();
+        let mut codec = Codec::default();
+        let mut next = from;
+        while next < to {
+            let Some(height) = self.index.block_of(next)? else { break };
+            let block = self.block(height)?;
+            let range = next..to.min(EntryIndex(block.header.size.0));
+            next = range.end;
+            for_each_entry(&self.params, &block, range, &mut codec, |entry| {
+                entries.push(entry.to_vec());
+            })
+            .map_err(|_| ReadError::Block(height))?;
+        }
+        Ok(entries)
+    }
+
+    /// The receipt of a batch that is in the ledger, under `checkpoint`.
+    pub fn receipt(
+        &self,
+        key: &BatchKey,
+        place: &BatchPlace,
+        checkpoint: &SignedNote,
+    ) -> Result<BatchReceipt, ReadError> {
+        let size = size_of(checkpoint);
+        let end = EntryIndex(place.first.0 + u64::from(key.count) + 1);
+        let proof = range_proof(&self.tree, place.first, end, size)?;
+        Ok(batch_receipt(key, place.first, proof, checkpoint.to_string()))
+    }
+
+    /// Record `n` of `agent` with its proofs, under `checkpoint`; `None` if it is not in the ledger.
+    pub fn record(
+        &self,
+        agent: &AgentName,
+        n: EntryIndex,
+        key: PublicKey,
+        checkpoint: &SignedNote,
+    ) -> Result<Option<RecordEvidence>, ReadError> {
+        let size = size_of(checkpoint);
+        let Some((batch_key, place)) = self.index.batch_of(agent, n)? else { return Ok(None) };
+        let offset = n.0 - batch_key.start.0;
+        let index = EntryIndex(place.first.0 + offset);
+        if index.0 >= size.0 {
+            return Ok(None);
+        }
+        let broken = || ReadError::Block(place.height);
+        let block = self.block(place.height)?;
+        let body = block.batches.get(place.nth as usize).ok_or_else(broken)?;
+        let batch = SealedBatch::decode(&body.encoded).map_err(|_| broken())?;
+        let mut bundle = Vec::new();
+        let ranges = Codec::default().unpack(&batch, &mut bundle).map_err(|_| broken())?;
+        let leaves: Vec<Hash> = ranges.iter().map(|r| leaf_hash(&bundle[r.clone()])).collect();
+        let entry = ranges.get(offset as usize).ok_or_else(broken)?.clone();
+        let tree = BlockTree::of(body.before.clone(), &leaves);
+        let Ok(inclusion) = inclusion_proof(&tree, n, batch.seal.size);
+        let agent_proof = TlogProof {
+            extra: None,
+            index: n,
+            inclusion,
+            checkpoint: batch.seal.note(&self.params.origin, agent, key),
+        };
+        let ledger_proof = TlogProof {
+            extra: None,
+            index,
+            inclusion: inclusion_proof(&self.tree, index, size)?,
+            checkpoint: checkpoint.clone(),
+        };
+        Ok(Some(RecordEvidence {
+            entry: bundle[entry].to_vec(),
+            agent_proof: agent_proof.to_string(),
+            ledger_proof: ledger_proof.to_string(),
+            agent_vkey: agent_vkey(&self.params.origin, agent, key).to_string(),
+        }))
+    }
+}
+
+/// Puts a receipt together for the wire.
+pub(crate) fn batch_receipt(
+    key: &BatchKey,
+    first: EntryIndex,
+    proof: RangeProof,
+    checkpoint: String,
+) -> BatchReceipt {
+    let bytes = |hashes: Vec<Hash>| hashes.into_iter().map(|hash| hash.0).collect();
+    BatchReceipt {
+        start: key.start.0,
+        size: key.start.0 + u64::from(key.count),
+        sealed: key.sealed.0,
+        first: first.0,
+        left: bytes(proof.left),
+        right: bytes(proof.right),
+        checkpoint,
+    }
+}
+
+/// The tree size of a checkpoint of our own making.
+fn size_of(checkpoint: &SignedNote) -> TreeSize {
+    Checkpoint::parse(checkpoint.text()).expect("this node wrote it").size
+}

@@ -1,0 +1,138 @@
+//! The ledger tree in flat files, one for every eighth level, from which tiles are read.
+
+use super::StoreError;
+use record::{
+    Hash, TreeSize,
+    merkle::{NodeId, NodeSource, node_hash},
+};
+use replica::BlockTree;
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Levels between two files: a tile is 2^8 hashes wide.
+const STRIDE: u8 = 8;
+/// Files of the tallest tree.
+const FILES: usize = 8;
+const HASH: u64 = 32;
+
+/// The level files, open for writing.
+pub struct TreeFiles {
+    reader: TreeReader,
+    /// Hashes in each file.
+    lengths: [u64; FILES],
+}
+
+/// The level files, open for reading from any thread.
+#[derive(Clone)]
+pub struct TreeReader {
+    files: Arc<Vec<(PathBuf, File)>>,
+}
+
+impl TreeFiles {
+    /// Opens the files in `dir`, making what is missing.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
+        let mut files = Vec::with_capacity(FILES);
+        let mut lengths = [0; FILES];
+        for (level, length) in lengths.iter_mut().enumerate() {
+            let path = dir.join(format!("level-{level}"));
+            let mut options = OpenOptions::new();
+            let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            let file = options.open(&path).map_err(StoreError::io(&path))?;
+            *length = file.metadata().map_err(StoreError::io(&path))?.len() / HASH;
+            files.push((path, file));
+        }
+        Ok(TreeFiles { reader: TreeReader { files: Arc::new(files) }, lengths })
+    }
+
+    /// A handle to read with.
+    pub fn reader(&self) -> TreeReader {
+        self.reader.clone()
+    }
+
+    /// True if the files hold at least a tree of this size.
+    pub fn covers(&self, size: TreeSize) -> bool {
+        (0..FILES).all(|file| self.lengths[file] >= width(size, file))
+    }
+
+    /// Cuts the files to a tree of this size.
+    pub fn truncate(&mut self, size: TreeSize) -> Result<(), StoreError> {
+        for (at, (path, file)) in self.reader.files.iter().enumerate() {
+            self.lengths[at] = width(size, at);
+            file.set_len(self.lengths[at] * HASH).map_err(StoreError::io(path))?;
+        }
+        Ok(())
+    }
+
+    /// Appends what a block adds. Repeating it changes nothing.
+    pub fn append(&mut self, added: &BlockTree) -> Result<(), StoreError> {
+        let start = added.start();
+        for (at, (path, file)) in self.reader.files.iter().enumerate() {
+            let from = width(start, at);
+            let bytes: Vec<u8> = if at == 0 {
+                added.leaves().iter().flat_map(|hash| hash.0).collect()
+            } else {
+                added.completed(STRIDE * at as u8).flat_map(|hash| hash.0).collect()
+            };
+            if bytes.is_empty() {
+                continue;
+            }
+            file.write_all_at(&bytes, from * HASH).map_err(StoreError::io(path))?;
+            self.lengths[at] = from + bytes.len() as u64 / HASH;
+        }
+        Ok(())
+    }
+
+    /// Brings all to the disk.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.reader
+            .files
+            .iter()
+            .try_for_each(|(path, file)| file.sync_data().map_err(StoreError::io(path)))
+    }
+}
+
+impl TreeReader {
+    /// Opens the files of a store that may be in use, without changing anything.
+    pub fn open_read_only(dir: &Path) -> Result<Self, StoreError> {
+        let open = |level| {
+            let path = dir.join(format!("level-{level}"));
+            let file = File::open(&path).map_err(StoreError::io(&path))?;
+            Ok((path, file))
+        };
+        let files = (0..FILES).map(open).collect::<Result<_, StoreError>>()?;
+        Ok(TreeReader { files: Arc::new(files) })
+    }
+
+    /// `count` hashes of the given file from `index` on.
+    pub fn hashes(&self, file: usize, index: u64, count: usize) -> io::Result<Vec<Hash>> {
+        let mut bytes = vec![0; count * HASH as usize];
+        self.files[file].1.read_exact_at(&mut bytes, index * HASH)?;
+        let (hashes, _) = bytes.as_chunks();
+        Ok(hashes.iter().copied().map(Hash).collect())
+    }
+}
+
+impl NodeSource for TreeReader {
+    type Error = io::Error;
+
+    fn node(&self, id: NodeId) -> io::Result<Hash> {
+        let file = usize::from(id.level / STRIDE);
+        let above = id.level % STRIDE;
+        let mut hashes = self.hashes(file, id.index << above, 1 << above)?;
+        while hashes.len() > 1 {
+            hashes = hashes.chunks(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
+        }
+        Ok(hashes[0])
+    }
+}
+
+/// Hashes in a level file of a tree of this size.
+fn width(size: TreeSize, file: usize) -> u64 {
+    size.0 >> (STRIDE as usize * file).min(63)
+}
