@@ -256,3 +256,32 @@ impl Active {
         self.file = file;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Seq;
+    use crate::scan::scan;
+
+    #[test]
+    fn what_survived_in_memory_only_is_written_again_before_it_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut active = Active::create(dir.path(), 7, 4096, 0).unwrap();
+        for (seq, durable) in [(7, 7), (8, 8), (9, 8)] {
+            active.push(seq, durable, &[b"payload"]).unwrap();
+        }
+        active.sync().unwrap();
+        let path = segment_path(dir.path(), 7);
+        let seen = std::fs::read(&path).unwrap();
+        let found = scan(&seen, Seq(7));
+        assert_eq!((found.next(), found.proven), (10, 8));
+
+        // The kernel drops the page it could not write, after it was read: the disk has what was there before.
+        let unproven = found.records[1] as usize;
+        let mut on_disk = seen.clone();
+        on_disk[unproven..].fill(0);
+        std::fs::write(&path, on_disk).unwrap();
+        Active::adopt(dir.path(), &found, &seen, 0).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), seen);
+    }
+}

@@ -221,11 +221,20 @@ fn damage_that_happens_while_the_journal_is_open_is_named_with_its_place() {
     let (journal, records) = journal(dir.path());
     let reader = journal.reader();
     assert_holds(&reader, Seq(0), &records);
-    change_bytes(&segments(dir.path())[0], |bytes| bytes[40] ^= 1);
-    let Err(Error::Damaged(named)) = reader.read(Seq(0)) else { panic!("read damaged bytes") };
-    assert_eq!((named.segment, named.offset), (segments(dir.path())[0].clone(), 32));
-    assert_eq!((named.first_seq, named.last_seq), (Seq(0), Seq(1)));
-    assert_eq!(reader.read(Seq(1)).unwrap(), records[1]);
+    let first = segments(dir.path())[0].clone();
+    let original = fs::read(&first).unwrap();
+    let offsets = scan(&original, Seq(0)).records;
+    let (begin, end) = (offsets[1] as usize, offsets[2] as usize);
+    for byte in begin..end {
+        change_bytes(&first, |bytes| bytes[byte] ^= 1);
+        let Err(Error::Damaged(named)) = reader.read(Seq(1)) else { panic!("read byte {byte}") };
+        assert_eq!((&named.segment, named.offset), (&first, begin as u64));
+        assert_eq!((named.first_seq, named.last_seq), (Seq(1), Seq(2)));
+        assert_eq!(reader.read(Seq(0)).unwrap(), records[0]);
+        assert_eq!(reader.read(Seq(2)).unwrap(), records[2]);
+        fs::write(&first, &original).unwrap();
+    }
+    assert_holds(&reader, Seq(0), &records);
 }
 
 #[test]
