@@ -1,1 +1,15 @@
-//! (placeholder)
+//! `logseal`, the command line of auditors and operators.
+//!
+//! What it says about evidence it has checked itself, with nothing but the
+//! bytes and a policy: it believes no node, no agent and no network.
+
+pub mod certs_cmd;
+pub mod cli;
+pub mod client;
+pub mod enrol;
+pub mod evidence;
+pub mod output;
+pub mod proof;
+pub mod status;
+pub mod store;
+pub mod verify;

@@ -1,2 +1,7 @@
-//! main
-fn main() {}
+//! `logseal`, the command line of auditors and operators.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    logseal::cli::main()
+}

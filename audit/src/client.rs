@@ -1,0 +1,203 @@
+//! Asking a node.
+
+use crate::output::{Failure, fail};
+use clap::Args;
+use link::{
+    Role,
+    frame::{FrameReader, FrameWriter},
+    message::{FromNode, MAX_FRAME, PROTOCOL, ToNode, Welcome},
+    tls::{ClientSettings, Problem, ReloadingClient},
+};
+use record::policy::Policy;
+use serde::Deserialize;
+use service::config::{Source, Tls};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{
+    io::{ReadHalf, WriteHalf},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsStream;
+
+const LIMIT: Duration = Duration::from_secs(10);
+/// An enrolment waits for a block; that is at most a few rounds away.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Where the node is and who asks. Options override the configuration file.
+#[derive(Args, Clone, Debug)]
+pub struct ClientArgs {
+    /// File with 'node', 'policy' and a table 'tls', so that the options below can be left out
+    /// [default: /etc/logseal/client.toml if it exists]
+    #[arg(long, env = "LOGSEAL_CLIENT", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The node, HOST:PORT
+    #[arg(long)]
+    node: Option<String>,
+    /// The ledger's policy, as you were given it
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The CA's certificate
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Your certificate
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The CA's revocation list
+    #[arg(long, value_name = "FILE")]
+    crl: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    node: Option<String>,
+    policy: Option<PathBuf>,
+    tls: Option<Tls>,
+}
+
+/// The arguments as they are meant.
+#[derive(Clone, Debug)]
+pub struct Client {
+    node: String,
+    policy: Option<PathBuf>,
+    /// The certificate files.
+    pub tls: Tls,
+}
+
+const DEFAULT_CONFIG: &str = "/etc/logseal/client.toml";
+
+impl ClientArgs {
+    /// Combines options and configuration file.
+    pub fn resolve(self) -> Result<Client, Failure> {
+        let path = match &self.config {
+            Some(path) => Some(path.clone()),
+            None => Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists()),
+        };
+        let file: Written = match path {
+            Some(path) => Source::load(&path).map_err(fail)?.0,
+            None => Written::default(),
+        };
+        let tls = file.tls;
+        let pick = |option: Option<PathBuf>, from: fn(&Tls) -> PathBuf, name: &str| {
+            option.or(tls.as_ref().map(from)).ok_or_else(|| missing(name))
+        };
+        Ok(Client {
+            node: self.node.or(file.node).ok_or_else(|| missing("node"))?,
+            policy: self.policy.or(file.policy),
+            tls: Tls {
+                ca: pick(self.ca, |tls| tls.ca.clone(), "ca")?,
+                cert: pick(self.cert, |tls| tls.cert.clone(), "cert")?,
+                key: pick(self.key, |tls| tls.key.clone(), "key")?,
+                crl: self.crl.or(tls.and_then(|tls| tls.crl)),
+            },
+        })
+    }
+}
+
+fn missing(name: &str) -> Failure {
+    Failure(format!("give --{name}, or put it into {DEFAULT_CONFIG} (see --config)"))
+}
+
+/// A greeted connection.
+pub struct Connection {
+    reader: FrameReader<ReadHalf<TlsStream<TcpStream>>>,
+    writer: FrameWriter<WriteHalf<TlsStream<TcpStream>>>,
+    node: String,
+    /// What the node said about itself.
+    pub welcome: Welcome,
+}
+
+impl Client {
+    /// The trusted policy: its text and what it says.
+    pub fn policy(&self) -> Result<(Vec<u8>, Policy), Failure> {
+        let path = self.policy.as_ref().ok_or_else(|| missing("policy"))?;
+        read_policy(path)
+    }
+
+    /// Connects in one of these roles.
+    pub async fn connect(&self, own: &[Role]) -> Result<Connection, Failure> {
+        let settings = ClientSettings::new(self.tls.files(), own);
+        let tls = ReloadingClient::open(settings).map_err(fail)?;
+        let (host, _) = self.node.rsplit_once(':').ok_or_else(|| {
+            Failure(format!("'{}' is not HOST:PORT, such as ledger1.city.example:7514", self.node))
+        })?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let (stream, _) = link::tls::connect(self.node.as_str(), host, &tls, Role::Node, LIMIT)
+            .await
+            .map_err(fail)?;
+        let (read, write) = tokio::io::split(stream);
+        let mut connection = Connection {
+            reader: FrameReader::new(read, MAX_FRAME),
+            writer: FrameWriter::new(write, MAX_FRAME),
+            node: self.node.clone(),
+            welcome: Welcome {
+                protocol: 0,
+                node: String::new(),
+                origin: String::new(),
+                enterprise: 0,
+                agent: None,
+            },
+        };
+        let program = format!("logseal {}", env!("CARGO_PKG_VERSION"));
+        let hello = ToNode::Hello { protocol: PROTOCOL, program };
+        match connection.ask(&hello).await? {
+            FromNode::Welcome(welcome) => connection.welcome = welcome,
+            other => return Err(connection.unexpected(other)),
+        }
+        Ok(connection)
+    }
+}
+
+impl Connection {
+    /// Sends a request and waits for its answer.
+    pub async fn ask(&mut self, request: &ToNode) -> Result<FromNode, Failure> {
+        self.writer.send(request).await.map_err(|error| self.lost(error.into()))?;
+        self.writer.flush().await.map_err(|error| self.lost(error.into()))?;
+        let answer = timeout(ANSWER, self.reader.receive::<FromNode>()).await;
+        match answer {
+            Ok(Ok(Some(answer))) => Ok(answer),
+            Ok(Ok(None)) => Err(Failure(format!("{} closed the connection", self.node))),
+            Ok(Err(error)) => Err(self.lost(error.into())),
+            Err(_) => Err(Failure(format!("{} did not answer within {ANSWER:?}", self.node))),
+        }
+    }
+
+    /// The failure for an answer that was not hoped for.
+    pub fn unexpected(&self, answer: FromNode) -> Failure {
+        match answer {
+            FromNode::Refused(refusal) => Failure(format!("{}: {}", self.node, refusal.message)),
+            _ => Failure(format!("{} answered something else than was asked", self.node)),
+        }
+    }
+
+    fn lost(&self, error: Box<dyn std::error::Error + Send + Sync>) -> Failure {
+        let error = match error.downcast::<link::frame::FrameError>() {
+            Ok(frame) => match *frame {
+                link::frame::FrameError::Io(io) => Problem::from_io(io).to_string(),
+                other => other.to_string(),
+            },
+            Err(other) => other.to_string(),
+        };
+        Failure(format!("{}: {error}", self.node))
+    }
+}
+
+/// Reads a policy file.
+pub fn read_policy(path: &Path) -> Result<(Vec<u8>, Policy), Failure> {
+    let bytes = std::fs::read(path).map_err(Failure::file(path))?;
+    let policy =
+        Policy::parse(&bytes).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+    Ok((bytes, policy))
+}
+
+/// A runtime for one request.
+pub fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(fail)?.block_on(future)
+}

@@ -1,0 +1,105 @@
+//! `logseal verify`: checks evidence, or a whole store, with no network.
+
+use crate::{
+    evidence::{Evidence, Proven},
+    output::{Failure, Outcome, shown},
+    store,
+};
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Check the evidence of a record, or a node's whole store. Needs no network.
+///
+/// Exit codes: 0 it holds, 1 it is broken (and what is), 2 usage or input/output.
+#[derive(Args, Clone, Debug)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["evidence", "store"])))]
+pub struct VerifyArgs {
+    /// The folder that 'logseal proof' wrote
+    #[arg(value_name = "DIR")]
+    evidence: Option<PathBuf>,
+    /// A node's store instead: every block, entry, seal and tree node is checked
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// The policy you trust, instead of the one that lies beside the evidence
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The enterprise number of the ledger's own entries, where it is not the default
+    #[arg(long, default_value_t = 32_473, requires = "store")]
+    enterprise: u32,
+}
+
+/// Carries the command out.
+pub fn run(args: VerifyArgs) -> Result<Outcome, Failure> {
+    if let Some(store) = &args.store {
+        return store::run(store, args.policy.as_deref(), args.enterprise);
+    }
+    let Some(dir) = args.evidence else {
+        return Err(Failure("name the folder with the evidence".into()));
+    };
+    let evidence = Evidence::load(&dir, args.policy.as_deref())?;
+    Ok(match evidence.verify() {
+        Ok(proven) => holds(&proven, args.policy.is_some()),
+        Err(broken) => Outcome {
+            text: format!("BROKEN  {broken}\n"),
+            json: json!({ "verified": false, "file": broken.file, "problem": broken.problem }),
+            code: service::exit::BROKEN,
+        },
+    })
+}
+
+fn holds(proven: &Proven, own_policy: bool) -> Outcome {
+    let checkpoint = proven.checkpoint.checkpoint();
+    let part = proven.part.map(|(k, n)| format!(" (part {k} of {n})")).unwrap_or_default();
+    let mut text = format!(
+        "HOLDS   record {} of agent {}{part}\n\
+         line     {}\n\
+         received {} (the agent's clock)\n\
+         sealed   {} by agent {}, as one of {} records\n\
+         ledger   {}, entry {} of {}\n",
+        proven.n,
+        proven.agent,
+        shown(&proven.line, 400),
+        proven.received,
+        proven.sealed,
+        proven.agent,
+        proven.agent_size,
+        checkpoint.origin,
+        proven.index,
+        checkpoint.size,
+    );
+    for (name, value) in &proven.access {
+        text += &format!("  {name} = {}\n", shown(value.as_bytes(), 200));
+    }
+    for witnessed in proven.checkpoint.witnessed() {
+        text += &format!("cosigned {} by {}\n", witnessed.time, witnessed.witness);
+    }
+    if !own_policy {
+        text += "policy   the one in the folder: compare it with the one you were given, or use --policy\n";
+    }
+    let cosigned: Vec<_> = proven
+        .checkpoint
+        .witnessed()
+        .iter()
+        .map(|w| json!({ "node": w.witness, "time": w.time.0 }))
+        .collect();
+    let access: serde_json::Map<_, _> =
+        proven.access.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    let json = json!({
+        "verified": true,
+        "agent": proven.agent,
+        "n": proven.n,
+        "part": proven.part.map(|(k, n)| format!("{k}/{n}")),
+        "line": String::from_utf8_lossy(&proven.line),
+        "received": proven.received,
+        "access": access,
+        "sealed": proven.sealed.0,
+        "ledger": checkpoint.origin.to_string(),
+        "index": proven.index,
+        "size": checkpoint.size.0,
+        "root": checkpoint.root.to_string(),
+        "cosigned": cosigned,
+        "policy": if own_policy { "given" } else { "folder" },
+    });
+    Outcome { text, json, code: service::exit::OK }
+}
