@@ -2,6 +2,7 @@
 
 use crate::{
     certs_cmd::{self, CertsArgs},
+    demo::{self, DemoArgs},
     enrol::{self, EnrolArgs},
     output::{Failure, Outcome, fail, finish},
     proof::{self, ProofArgs},
@@ -31,6 +32,7 @@ enum Command {
     Enrol(EnrolArgs),
     Status(StatusArgs),
     Certs(CertsArgs),
+    Demo(DemoArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Enrol(args) => finish(enrol::run(args), json),
         Command::Status(args) => finish(status::run(args), json),
         Command::Certs(args) => certs(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => finish(completions(shell), json),
         Command::Man => finish(man(), json),
     }

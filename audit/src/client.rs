@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// Where the node is and who asks. Options override the configuration file.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct ClientArgs {
     /// File with 'node', 'policy' and a table 'tls', so that the options below can be left out
     /// [default: /etc/logseal/client.toml if it exists]
@@ -73,6 +73,11 @@ pub struct Client {
 const DEFAULT_CONFIG: &str = "/etc/logseal/client.toml";
 
 impl ClientArgs {
+    /// Everything from a configuration file.
+    pub fn from_file(config: &Path) -> Self {
+        ClientArgs { config: Some(config.to_owned()), ..ClientArgs::default() }
+    }
+
     /// Combines options and configuration file.
     pub fn resolve(self) -> Result<Client, Failure> {
         let path = match &self.config {

@@ -6,10 +6,13 @@
 pub mod certs_cmd;
 pub mod cli;
 pub mod client;
+pub mod demo;
 pub mod enrol;
 pub mod evidence;
 pub mod output;
 pub mod proof;
+pub mod site;
 pub mod status;
 pub mod store;
+pub mod tiles;
 pub mod verify;

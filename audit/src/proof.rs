@@ -3,7 +3,7 @@
 use crate::{
     client::{ClientArgs, block_on},
     evidence::{Evidence, agent_policy},
-    output::{Failure, Outcome},
+    output::{Failure, Outcome, fail},
 };
 use clap::Args;
 use link::{
@@ -12,7 +12,7 @@ use link::{
 };
 use record::AgentName;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Export one record's evidence into a folder: the entry, its proof in its agent's log, its proof
 /// in the ledger, and the policies they hold under. It is verified before it is written.
@@ -31,6 +31,13 @@ pub struct ProofArgs {
     /// The folder to write; its files must not exist yet
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
+}
+
+/// Exports one record's evidence, asking as a client configuration file says.
+pub fn export(config: &Path, agent: &str, n: u64, output: &Path) -> Result<Outcome, Failure> {
+    let agent = agent.parse().map_err(fail)?;
+    let client = ClientArgs::from_file(config);
+    run(ProofArgs { client, agent, n, output: output.to_owned() })
 }
 
 /// Carries the command out.

@@ -1,2 +1,75 @@
-//! xtask
-fn main() {}
+//! The project's chores: `cargo xtask test`, `cargo xtask bench spine`.
+
+mod setup;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::process::{Command, ExitCode};
+
+/// The project's chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Set up what the tests need from Debian, build the programs, run all tests
+    Test {
+        /// Passed on to cargo test, such as a package (-p record) or a filter
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+    /// Measure; the last line is JSON
+    Bench {
+        /// What to measure
+        what: Bench,
+        /// Passed on to the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Bench {
+    /// File to receipt, with one agent and one node
+    Spine,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
+        Chore::Test { rest } => test(&rest),
+        Chore::Bench { what: Bench::Spine, rest } => bench(&rest),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("cargo xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test(rest: &[String]) -> Result<(), String> {
+    setup::debian()?;
+    cargo(&["build", "--workspace", "--bins"], &[])?;
+    if rest.is_empty() { cargo(&["test", "--workspace"], &[]) } else { cargo(&["test"], rest) }
+}
+
+fn bench(rest: &[String]) -> Result<(), String> {
+    cargo(&["build", "--release", "--workspace", "--bins"], &[])?;
+    let run =
+        ["run", "--release", "--quiet", "--package", "logseal-tests", "--bin", "bench-spine", "--"];
+    cargo(&run, rest)
+}
+
+fn cargo(args: &[&str], rest: &[String]) -> Result<(), String> {
+    let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let status = Command::new(program).args(args).args(rest).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("'cargo {}' failed: {status}", args.join(" "))),
+        Err(error) => Err(format!("cargo cannot be run: {error}")),
+    }
+}
