@@ -5,7 +5,7 @@
 //! would, and latencies come from the agent's own histogram.
 
 mod account;
-pub mod meter;
+mod meter;
 mod tamper;
 mod traffic;
 
@@ -19,7 +19,7 @@ use crate::{
 use account::Account;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use meter::{Meter, Reading};
+pub use meter::{Meter, Reading};
 use serde_json::json;
 use std::{
     path::PathBuf,

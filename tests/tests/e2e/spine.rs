@@ -1,0 +1,26 @@
+//! The main way: a line becomes a receipt and an offline proof.
+
+use logseal::evidence::Evidence;
+use logseal_tests::{Running, kong_source};
+use std::io::Write;
+
+#[test]
+fn a_line_in_a_gateways_log_can_be_proven_offline() {
+    let running = Running::start(kong_source);
+    let mut corpus = logseal::site::corpus::Corpus::new(7, 1_795_248_147_000);
+    let lines: Vec<String> = (0..500).map(|_| corpus.line("a")).collect();
+    let mut log = std::fs::File::create(running.site.path("kong.log")).unwrap();
+    log.write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+    running.wait_receipted(500);
+    let found = running.lines("kong");
+    assert_eq!(found.len(), 500);
+    assert!(found.iter().zip(&lines).all(|(found, line)| found == line.as_bytes()));
+
+    let dir = running.site.path("evidence");
+    let client = running.site.path("auditor.toml");
+    logseal::proof::export(&client, "gw01", 123, &dir).unwrap();
+    let evidence = Evidence::load(&dir, Some(&running.site.path("policy"))).unwrap();
+    let proven = evidence.verify().unwrap();
+    assert_eq!(proven.line, lines[123].as_bytes());
+    assert_eq!(proven.checkpoint.witnessed().len(), 1);
+}
