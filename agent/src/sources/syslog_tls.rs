@@ -1,0 +1,451 @@
+//! Receives syslog over TLS (RFC 5425) from senders that show a certificate in
+//! the role `syslog-client`.
+//!
+//! What it guarantees: every message that arrived is handed over, also the part
+//! of one at which a connection broke; a connection that breaks the rules is
+//! closed with a log line that names its peer, and disturbs no other; a slow
+//! pipeline makes the senders wait. What it cannot guarantee is that a message
+//! arrived: syslog has no acknowledgement, so whatever a sender wrote that this
+//! machine had not yet read is lost when a connection or a program dies.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use link::{
+    Identity, Role,
+    tls::{Problem, ReloadingServer, ServerSettings, TlsFiles, accept},
+};
+use pipeline::{
+    frame::{
+        DEFAULT_MESSAGE, FrameDecoder, FrameError, MAX_MESSAGE as MAX_LIMIT,
+        MIN_MESSAGE as MIN_LIMIT,
+    },
+    line::{Chunk, ChunkOrigin, LineSpan, SourceEvent, SourceId},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    select,
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+    time::{sleep, timeout},
+};
+use tracing::{error, info, warn};
+
+use super::{
+    CHUNK_BYTES, Shutdown, SourceStats,
+    limiter::Limiter,
+    now,
+    stats::{Raised, add},
+    stopped,
+};
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How much is read at a time from a busy sender, in bytes.
+const READ: usize = 64 << 10;
+
+/// The same for a sender that has been idle: a thousand of those must be cheap.
+const IDLE_READ: usize = 4 << 10;
+
+/// How often one address is named in the log for being refused.
+const REFUSALS: Duration = Duration::from_secs(1);
+
+/// For how long a stop goes on reading what has arrived already.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// A sender that is quiet for so long during a stop has nothing under way.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// How long a stop waits for the connections to hand over what they have.
+const STOP: Duration = Duration::from_secs(5);
+
+/// How long the system refuses connections when it has no room for one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long taking leave of a sender may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Where to listen for syslog, and within which limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyslogTlsConfig {
+    /// The source.
+    pub id: SourceId,
+    /// The address and port.
+    pub listen: SocketAddr,
+    /// The longest message, in bytes, from 64 KiB to 3 MiB. A sender of a
+    /// longer one is disconnected.
+    pub max_message: usize,
+    /// How many senders may be connected at a time, at least one. More are refused.
+    pub max_connections: usize,
+}
+
+/// The configuration of a syslog source is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyslogTlsConfigError {
+    /// `max_message` is out of bounds.
+    #[error("max_message = {0} is not between {MIN_LIMIT} and {MAX_LIMIT} bytes")]
+    MaxMessage(usize),
+    /// `max_connections` is 0.
+    #[error("max_connections = 0 lets nobody in: use at least 1")]
+    MaxConnections,
+}
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {}", hint(.error))]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+impl SyslogTlsConfig {
+    /// The defaults: messages up to 1 MiB, 1024 senders.
+    pub fn new(id: SourceId, listen: SocketAddr) -> Self {
+        SyslogTlsConfig { id, listen, max_message: DEFAULT_MESSAGE, max_connections: 1024 }
+    }
+
+    /// Checks the limits.
+    ///
+    /// # Errors
+    /// The first that is out of bounds.
+    pub fn check(&self) -> Result<(), SyslogTlsConfigError> {
+        if !(MIN_LIMIT..=MAX_LIMIT).contains(&self.max_message) {
+            return Err(SyslogTlsConfigError::MaxMessage(self.max_message));
+        }
+        if self.max_connections == 0 {
+            return Err(SyslogTlsConfigError::MaxConnections);
+        }
+        Ok(())
+    }
+}
+
+/// What a syslog listener asks of certificates: its own is an agent's, those
+/// of its clients are syslog clients'.
+pub fn tls_settings(files: TlsFiles) -> ServerSettings {
+    ServerSettings::syslog(files, &[Role::Agent], &[Role::SyslogClient])
+}
+
+/// Listens. Connections wait in the system's queue until [`serve`] takes them.
+///
+/// # Errors
+/// When the address is in use, is not this machine's, or needs a privilege.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A restart must not wait for the connections of the last run to be forgotten.
+        socket.set_reuseaddr(true)?;
+        // Accepted sockets inherit it: a sender that died without a word gives its place back.
+        socket.set_keepalive(true)?;
+        socket.bind(address)?;
+        socket.listen(1024)
+    };
+    listen().map_err(|error| BindError { address, error })
+}
+
+/// Takes connections until `shutdown`, then hands over what has arrived and
+/// returns. Takes at most some 5 seconds for that, even if nobody receives.
+pub async fn serve(
+    listener: TcpListener,
+    server: Arc<ReloadingServer>,
+    config: SyslogTlsConfig,
+    tx: mpsc::Sender<SourceEvent>,
+    mut shutdown: Shutdown,
+    stats: Arc<SourceStats>,
+) {
+    let max_connections = config.max_connections;
+    let refusals = Mutex::new(Limiter::new(REFUSALS));
+    let door = Arc::new(Door { server, config, tx, shutdown: shutdown.clone(), stats, refusals });
+    let mut tasks = JoinSet::new();
+    loop {
+        select! {
+            biased;
+            () = stopped(&mut shutdown) => break,
+            Some(ended) = tasks.join_next() => survive(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((_, address)) if tasks.len() >= max_connections => {
+                    door.refuse(address, &format_args!(
+                        "{max_connections} senders are connected already (max_connections)"
+                    ));
+                }
+                Ok((stream, address)) => {
+                    tasks.spawn(Arc::clone(&door).admit(stream, address));
+                }
+                Err(error) => {
+                    let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+                    door.refuse(nobody, &error);
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    let drained = async {
+        while let Some(ended) = tasks.join_next().await {
+            survive(ended);
+        }
+    };
+    if timeout(STOP, drained).await.is_err() {
+        warn!(connections = tasks.len(), "syslog senders were cut off: nobody took their messages");
+        tasks.shutdown().await;
+    }
+}
+
+/// What all connections of a listener share.
+struct Door {
+    server: Arc<ReloadingServer>,
+    config: SyslogTlsConfig,
+    tx: mpsc::Sender<SourceEvent>,
+    shutdown: Shutdown,
+    stats: Arc<SourceStats>,
+    refusals: Mutex<Limiter<IpAddr>>,
+}
+
+impl Door {
+    /// Lets a sender in and receives from it to the end.
+    async fn admit(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
+        let mut shutdown = self.shutdown.clone();
+        let accepted = select! {
+            biased;
+            () = stopped(&mut shutdown) => return,
+            accepted = accept(stream, &self.server, HANDSHAKE) => accepted,
+        };
+        match accepted {
+            Ok((stream, Identity { role: Role::SyslogClient, name })) => {
+                add(&self.stats.accepted_connections, 1);
+                let _open = Raised::new(&self.stats.open_connections);
+                let source = self.config.id.0;
+                info!(source, peer = %name, %address, "a syslog sender connected");
+                self.receive(stream, name.as_str().into(), address).await;
+            }
+            Ok((_, identity)) => {
+                self.refuse(address, &format_args!("'{identity}' is not a syslog-client"));
+            }
+            Err(error) => self.refuse(address, &error.problem),
+        }
+    }
+
+    /// Receives from a sender that was let in, until its connection ends.
+    async fn receive<S>(&self, stream: S, peer: Arc<str>, address: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut connection = Connection {
+            stream,
+            decoder: FrameDecoder::new(self.config.max_message),
+            lines: Vec::new(),
+            peer: Arc::clone(&peer),
+            shutdown: self.shutdown.clone(),
+            door: self,
+        };
+        let end = connection.read_all().await;
+        let rest = connection.hand_over_rest(matches!(end, End::Broken(_))).await;
+        let source = self.config.id.0;
+        match end {
+            End::Broken(error) => {
+                add(&self.stats.frame_errors, 1);
+                warn!(source, %peer, %address, %error, "a syslog sender was disconnected");
+            }
+            End::Failed(error) => {
+                let error = Problem::from_io(error);
+                info!(source, %peer, %address, %error, "a syslog sender's connection failed");
+            }
+            End::Closed => info!(source, %peer, %address, "a syslog sender disconnected"),
+            End::Stopped => {}
+        }
+        if let Some(Cut { received, missing }) = rest {
+            add(&self.stats.partial_messages, 1);
+            warn!(
+                source, %peer, %address, received, missing,
+                "the connection ended inside a message: what came of it is recorded"
+            );
+        }
+        let _ = timeout(FAREWELL, connection.stream.shutdown()).await;
+    }
+
+    fn refuse(&self, address: SocketAddr, reason: &dyn std::fmt::Display) {
+        add(&self.stats.refused_connections, 1);
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(suppressed) = refusals.turn(address.ip(), Instant::now()) {
+            let source = self.config.id.0;
+            warn!(source, %address, %reason, suppressed, "a syslog connection was refused");
+        }
+    }
+}
+
+/// One sender.
+struct Connection<'a, S> {
+    stream: S,
+    decoder: FrameDecoder,
+    /// The messages decoded since the last hand-over.
+    lines: Vec<LineSpan>,
+    peer: Arc<str>,
+    shutdown: Shutdown,
+    door: &'a Door,
+}
+
+/// Why a connection ended.
+enum End {
+    /// The sender closed it.
+    Closed,
+    /// The sender broke the framing.
+    Broken(FrameError),
+    /// The network, or the sender's TLS, failed.
+    Failed(io::Error),
+    /// We are to stop.
+    Stopped,
+}
+
+/// A message that was cut short.
+struct Cut {
+    received: usize,
+    missing: Option<u64>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+    /// Reads to the connection's end. Messages are handed over as soon as
+    /// nothing more has arrived, or when they are enough for a chunk.
+    async fn read_all(&mut self) -> End {
+        let mut room = IDLE_READ;
+        let mut deadline = None;
+        loop {
+            let buffer = self.decoder.buffer();
+            buffer.reserve(room);
+            let space = buffer.capacity() - buffer.len();
+            let waiting = self.decoder.consumed() > 0 || deadline.is_some();
+            let read = select! {
+                biased;
+                () = stopped(&mut self.shutdown), if deadline.is_none() => {
+                    deadline = Some(Instant::now() + DRAIN);
+                    continue;
+                }
+                read = self.stream.read_buf(self.decoder.buffer()) => Some(read),
+                () = pause(deadline.is_some()), if waiting => None,
+            };
+            let full = match read {
+                Some(Ok(0)) => return End::Closed,
+                // Some senders end without saying so in TLS.
+                Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return End::Closed;
+                }
+                Some(Err(error)) => return End::Failed(error),
+                Some(Ok(read)) => {
+                    room = if read == space { READ } else { room };
+                    if let Err(error) = self.decode() {
+                        return End::Broken(error);
+                    }
+                    self.decoder.consumed() >= CHUNK_BYTES
+                }
+                None => {
+                    room = IDLE_READ;
+                    true
+                }
+            };
+            if full && self.hand_over().await.is_err() {
+                return End::Stopped;
+            }
+            let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if late || (read.is_none() && deadline.is_some()) {
+                return End::Stopped;
+            }
+            if read.is_none() && self.decoder.buffer().is_empty() {
+                self.decoder.buffer().shrink_to(IDLE_READ);
+            }
+        }
+    }
+
+    fn decode(&mut self) -> Result<(), FrameError> {
+        while let Some(frame) = self.decoder.next_frame() {
+            self.lines.push(frame?);
+        }
+        Ok(())
+    }
+
+    /// Hands over what was decoded; fails when nobody takes it.
+    async fn hand_over(&mut self) -> Result<(), ()> {
+        let (bytes, lines) = (self.decoder.take(), std::mem::take(&mut self.lines));
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let counts = (lines.len(), bytes.len());
+        let chunk = Chunk {
+            source: self.door.config.id,
+            bytes,
+            lines,
+            origin: ChunkOrigin::Network { peer: Arc::clone(&self.peer) },
+            received: now(),
+        };
+        self.door.tx.send(SourceEvent::Chunk(chunk)).await.map_err(drop)?;
+        self.door.stats.handed_over(counts.0, counts.1);
+        Ok(())
+    }
+
+    /// Hands over everything, and as the last line what is no whole message.
+    /// Answers with that, unless the framing was `broken` and is reported anyway.
+    async fn hand_over_rest(&mut self, broken: bool) -> Option<Cut> {
+        let rest = self.decoder.finish();
+        if let Some(rest) = rest {
+            // Only what broke the framing can be longer than a message.
+            let mut line = rest.line;
+            while line.end - line.start > self.door.config.max_message as u32 {
+                let end = line.start + self.door.config.max_message as u32;
+                self.lines.push(LineSpan { end, next: end, ..line });
+                add(&self.door.stats.cut_lines, 1);
+                line.start = end;
+            }
+            if line.start < line.end {
+                self.lines.push(line);
+            }
+        }
+        // Whoever does not take it is stopping as well; nothing can be done about it then.
+        let _ = self.hand_over().await;
+        let rest = rest.filter(|_| !broken)?;
+        let received = (rest.line.end - rest.line.start) as usize;
+        Some(Cut { received, missing: rest.missing })
+    }
+}
+
+/// Nothing more has arrived: at once, or during a stop when that has lasted a moment.
+async fn pause(stopping: bool) {
+    if stopping {
+        sleep(QUIET).await;
+    }
+}
+
+/// A connection that panicked must not go unnoticed, and must not stop the others.
+fn survive(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        error!(%error, "a syslog connection failed because of a fault in this program");
+    }
+}
+
+fn hint(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "it is in use by another program: stop that one, or listen on another port".into()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address: listen on one it has".into()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE): use another port".into()
+        }
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

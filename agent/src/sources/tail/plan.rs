@@ -1,0 +1,382 @@
+//! Decides which files to open, resume, finish and forget. Pure: it sees what
+//! a pass over the directories found and what is known, and answers with actions.
+//!
+//! The rules, and what they are good for:
+//!
+//! - A file is its device and inode, not its name. What it begins with tells
+//!   whether an inode, or a place in a file, is still the one that was meant.
+//! - A file that no pattern matches any more was rotated away. It is read on,
+//!   before all others, until it has been quiet for the grace time.
+//! - A position from an earlier run is looked for under the matching names and
+//!   then under all names of the same directories. Only two passes in a row
+//!   that find it nowhere make it forgotten, because a pass can miss a file
+//!   that is being renamed.
+//! - When too many files are open, the quietest ones are closed and their
+//!   positions kept, as if they came from an earlier run.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
+
+use pipeline::line::{FileId, FilePosition};
+
+use super::config::Start;
+
+/// After how many passes in a row without a trace a known file is forgotten.
+const MISSES: u8 = 2;
+
+/// What a file system knows a file by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Node {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
+/// A regular file that a pass found.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) node: Node,
+    pub(super) size: u64,
+    pub(super) modified: SystemTime,
+    /// True if a pattern matches the path; false if it only lies in the same directory.
+    pub(super) matched: bool,
+}
+
+/// What is to be done after a pass, in this order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Close the file and call [`Tracker::park`].
+    Park(Node),
+    /// Open the file and, unless that fails, call [`Tracker::place`].
+    Open(Opening),
+    /// Nothing is left of a file that there is a position of.
+    Forget { position: FilePosition, fully_read: bool },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Opening {
+    pub(super) path: PathBuf,
+    pub(super) node: Node,
+    /// Only a position of an earlier run leads to it: it is not read from its beginning.
+    pub(super) rotated: bool,
+    pub(super) start: Start,
+}
+
+/// What a file that was opened is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Where to go on, if the file is known.
+    pub(super) resume: Option<FilePosition>,
+    /// What was known under the same inode and is not this file, or is not in it any more.
+    pub(super) gone: Vec<FilePosition>,
+}
+
+/// How a file that is being read has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Continuity {
+    /// What was read is still there.
+    Same,
+    /// It is, and more of the beginning is known.
+    LongerHead,
+    /// The file was truncated, or written anew from its beginning.
+    Replaced,
+}
+
+/// How far a file was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// There is more to read.
+    More,
+    /// To the end, where a line is still without its line feed.
+    PartialLine,
+    /// To the end.
+    End,
+}
+
+/// All files of one source.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    open: BTreeMap<Node, Open>,
+    known: BTreeMap<Node, Vec<Known>>,
+    /// For files found in the first pass.
+    start: Start,
+    grace: Duration,
+    max_open: usize,
+    waiting: usize,
+    opened: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    path: PathBuf,
+    /// Since when no pattern matches it.
+    away: Option<Instant>,
+    /// When it last had something to read, or was opened.
+    busy: Instant,
+    /// How far the last look came.
+    reached: Reached,
+    /// The how many-th opened file it is.
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    position: FilePosition,
+    /// True if the file was closed in this run, read to its end.
+    parked: bool,
+    misses: u8,
+}
+
+/// How a file that began with `was` and of which `seen` bytes were read relates
+/// to one that begins with `now` and has `size` bytes.
+pub(super) fn continuity(was: &[u8], now: &[u8], seen: u64, size: u64) -> Continuity {
+    if size < seen || !now.starts_with(was) {
+        Continuity::Replaced
+    } else if now.len() > was.len() {
+        Continuity::LongerHead
+    } else {
+        Continuity::Same
+    }
+}
+
+impl Node {
+    pub(super) fn of(file: &FileId) -> Self {
+        Node { device: file.device, inode: file.inode }
+    }
+}
+
+impl Tracker {
+    /// `known` are the positions of earlier runs. `start` counts only when there are none.
+    pub(super) fn new(
+        known: impl IntoIterator<Item = FilePosition>,
+        start: Start,
+        grace: Duration,
+        max_open: usize,
+    ) -> Self {
+        let mut by_node: BTreeMap<Node, Vec<Known>> = BTreeMap::new();
+        for position in known {
+            let known = Known { position, parked: false, misses: 0 };
+            by_node.entry(Node::of(&position.file)).or_default().push(known);
+        }
+        let start = if by_node.is_empty() { start } else { Start::Beginning };
+        let open = BTreeMap::new();
+        Tracker { open, known: by_node, start, grace, max_open, waiting: 0, opened: 0 }
+    }
+
+    /// The files that a pass must look for under any name.
+    pub(super) fn wanted(&self) -> BTreeSet<Node> {
+        self.known.keys().copied().collect()
+    }
+
+    /// How many files wait because too many are open.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Takes in what a pass found. `unreadable` are paths below which it could not look.
+    pub(super) fn pass(
+        &mut self,
+        now: Instant,
+        found: &[Found],
+        unreadable: &[PathBuf],
+    ) -> Vec<Action> {
+        let mut files: BTreeMap<Node, &Found> = BTreeMap::new();
+        for file in found {
+            let first = files.entry(file.node).or_insert(file);
+            if file.matched && !first.matched {
+                *first = file;
+            }
+        }
+        self.see_open(now, &files, unreadable);
+        let mut forgotten = self.see_known(&files, unreadable.is_empty());
+        let openings = self.openings(&files, &mut forgotten);
+        self.start = Start::Beginning;
+        let mut actions = self.make_room(now, openings);
+        actions.extend(forgotten);
+        actions
+    }
+
+    /// Finds out what an opened file is. Afterwards nothing is known of its
+    /// inode; when the file is to be read, [`Tracker::open`] follows.
+    pub(super) fn place(&mut self, node: Node, size: u64, head: &[u8]) -> Place {
+        let mut known = self.known.remove(&node).unwrap_or_default();
+        // The longest fingerprint says the most.
+        known.sort_by_key(|known| Reverse(known.position.file.fingerprint.len));
+        let mut positions: Vec<_> = known.into_iter().map(|known| known.position).collect();
+        let same =
+            |known: &FilePosition| known.file.fingerprint.matches(head) && known.offset <= size;
+        let resume = positions.iter().position(same).map(|index| positions.remove(index));
+        Place { resume, gone: positions }
+    }
+
+    /// The file is being read from now on.
+    pub(super) fn open(&mut self, opening: &Opening, now: Instant) {
+        self.opened += 1;
+        let open = Open {
+            path: opening.path.clone(),
+            away: opening.rotated.then_some(now),
+            busy: now,
+            reached: Reached::More,
+            number: self.opened,
+        };
+        self.open.insert(opening.node, open);
+    }
+
+    /// The file was looked at: whether there was something to read, and what is left.
+    pub(super) fn read(&mut self, node: Node, now: Instant, busy: bool, reached: Reached) {
+        if let Some(open) = self.open.get_mut(&node) {
+            open.reached = reached;
+            if busy {
+                open.busy = now;
+            }
+        }
+    }
+
+    /// The name under which the file was last seen; empty when it is not open.
+    pub(super) fn path(&self, node: Node) -> &Path {
+        self.open.get(&node).map_or(Path::new(""), |open| &open.path)
+    }
+
+    /// True if the file was rotated away.
+    pub(super) fn is_away(&self, node: Node) -> bool {
+        self.open.get(&node).is_some_and(|open| open.away.is_some())
+    }
+
+    /// True if the file was rotated away, read to its end, and nobody writes to it any more.
+    pub(super) fn is_complete(&self, node: Node, now: Instant) -> bool {
+        self.open.get(&node).is_some_and(|open| {
+            let quiet = |since: Instant| now.saturating_duration_since(since) >= self.grace;
+            open.reached != Reached::More && open.away.is_some_and(quiet) && quiet(open.busy)
+        })
+    }
+
+    /// The file was closed for good.
+    pub(super) fn close(&mut self, node: Node) {
+        self.open.remove(&node);
+    }
+
+    /// The file was closed after it was read to its end, which is at `position`.
+    pub(super) fn park(&mut self, position: FilePosition) {
+        let node = Node::of(&position.file);
+        self.open.remove(&node);
+        self.known.insert(node, vec![Known { position, parked: true, misses: 0 }]);
+    }
+
+    /// The order in which open files are read: those rotated away first, then
+    /// as they were opened.
+    pub(super) fn order(&self) -> Vec<Node> {
+        let mut order: Vec<_> = self.open.iter().collect();
+        order.sort_by_key(|(_, open)| (open.away.is_none(), open.number));
+        order.into_iter().map(|(node, _)| *node).collect()
+    }
+
+    fn see_open(&mut self, now: Instant, files: &BTreeMap<Node, &Found>, unreadable: &[PathBuf]) {
+        for (node, open) in &mut self.open {
+            match files.get(node).filter(|found| found.matched) {
+                Some(found) => {
+                    open.away = None;
+                    open.path.clone_from(&found.path);
+                }
+                None if hidden(&open.path, unreadable) => {}
+                None => {
+                    open.away.get_or_insert(now);
+                }
+            }
+        }
+    }
+
+    /// Forgets what is known of files that have left no trace.
+    fn see_known(&mut self, files: &BTreeMap<Node, &Found>, complete: bool) -> Vec<Action> {
+        let mut forgotten = Vec::new();
+        self.known.retain(|node, known| {
+            let found = files.contains_key(node);
+            known.retain_mut(|known| {
+                known.misses = match (found, complete) {
+                    (true, _) => 0,
+                    (false, true) => known.misses + 1,
+                    (false, false) => known.misses,
+                };
+                if known.misses >= MISSES {
+                    forgotten.push(known.forget());
+                }
+                known.misses < MISSES
+            });
+            !known.is_empty()
+        });
+        forgotten
+    }
+
+    /// What to open: the rest of rotated files before new files, old ones before young ones.
+    fn openings(
+        &mut self,
+        files: &BTreeMap<Node, &Found>,
+        forgotten: &mut Vec<Action>,
+    ) -> Vec<Opening> {
+        let mut openings = Vec::new();
+        for (&node, &found) in files.iter().filter(|(node, _)| !self.open.contains_key(node)) {
+            let known = self.known.get(&node).map_or(&[][..], Vec::as_slice);
+            let unchanged = known.iter().any(|known| known.parked_at(found.size));
+            match (found.matched, unchanged) {
+                (true, true) => {}
+                (true, false) => openings.push(found),
+                (false, true) => {
+                    let known = self.known.remove(&node).unwrap_or_default();
+                    forgotten.extend(known.iter().map(Known::forget));
+                }
+                (false, false) if known.is_empty() => {}
+                (false, false) => openings.push(found),
+            }
+        }
+        // Where the clock of the file system cannot tell, a.log.2 is older than a.log.1.
+        openings.sort_by_key(|found| (found.matched, found.modified, Reverse(&found.path)));
+        let start = self.start;
+        let opening = |found: &Found| Opening {
+            path: found.path.clone(),
+            node: found.node,
+            rotated: !found.matched,
+            start,
+        };
+        openings.into_iter().map(opening).collect()
+    }
+
+    fn make_room(&mut self, now: Instant, mut openings: Vec<Opening>) -> Vec<Action> {
+        let room = self.max_open.saturating_sub(self.open.len());
+        let lacking = openings.len().saturating_sub(room);
+        let quiet = |open: &Open| now.saturating_duration_since(open.busy) >= self.grace;
+        let mut parkable: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.away.is_none() && open.reached == Reached::End && quiet(open))
+            .map(|(node, open)| (open.busy, *node))
+            .collect();
+        parkable.sort();
+        parkable.truncate(lacking);
+        self.waiting = lacking - parkable.len();
+        openings.truncate(room + parkable.len());
+        let parks = parkable.into_iter().map(|(_, node)| Action::Park(node));
+        parks.chain(openings.into_iter().map(Action::Open)).collect()
+    }
+}
+
+impl Known {
+    /// True if nothing has come since it was parked.
+    fn parked_at(&self, size: u64) -> bool {
+        self.parked && self.position.offset == size
+    }
+
+    fn forget(&self) -> Action {
+        Action::Forget { position: self.position, fully_read: self.parked }
+    }
+}
+
+/// True if the path lies where a pass could not look.
+fn hidden(path: &Path, unreadable: &[PathBuf]) -> bool {
+    unreadable.iter().any(|place| path.starts_with(place))
+}
+
+#[cfg(test)]
+mod tests;
