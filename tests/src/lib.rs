@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails loudly")]
 
+pub mod wire;
+
 use link::tls::TlsFiles;
 use logseal::{
     client::{block_on, read_policy},

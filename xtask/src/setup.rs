@@ -6,7 +6,8 @@ use std::{
 };
 
 /// Packages, and a file that shows that each is there.
-const NEEDED: [(&str, &[&str]); 6] = [
+const NEEDED: [(&str, &[&str]); 7] = [
+    ("curl", &["/usr/bin/curl"]),
     ("rsyslog", &["/usr/sbin/rsyslogd"]),
     (
         "rsyslog-gnutls",

@@ -1,11 +1,9 @@
 //! The demo's traffic: a gateway that writes its log, and a host that sends syslog over TLS.
 
-use crate::site::{Site, SiteError, corpus::Corpus};
-use pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use crate::site::{Site, SiteError, SyslogSender, corpus::Corpus};
 use std::{
     fs::File,
     io::Write,
-    net::TcpStream,
     path::{Path, PathBuf},
     sync::{
         Arc, PoisonError, RwLock,
@@ -49,7 +47,7 @@ impl Traffic {
             std::thread::spawn(move || gateway(&path, rate, &written, &rotate, going))
         };
         let syslog = {
-            let (sender, going) = (Sender::connect(site)?, going(&end, &stop));
+            let (sender, going) = (SyslogSender::connect(site, "web01")?, going(&end, &stop));
             let written = Arc::clone(&written);
             std::thread::spawn(move || syslog(sender, &written, going))
         };
@@ -124,51 +122,7 @@ fn write_lines(
     file.write_all(&bytes).map_err(SiteError::file(path))
 }
 
-/// A syslog sender over TLS, as any device with a certificate of the role syslog-client could be.
-struct Sender {
-    tls: rustls::StreamOwned<rustls::ClientConnection, TcpStream>,
-}
-
-impl Sender {
-    fn connect(site: &Site) -> Result<Self, SiteError> {
-        let other = |error: &dyn std::fmt::Display| SiteError::Other(format!("syslog: {error}"));
-        let mut roots = rustls::RootCertStore::empty();
-        let ca = CertificateDer::from_pem_file(site.path("pki/ca.pem")).map_err(|e| other(&e))?;
-        roots.add(ca).map_err(|e| other(&e))?;
-        let cert = CertificateDer::from_pem_file(site.cert("syslog-client", "web01"));
-        let key = PrivateKeyDer::from_pem_file(site.key("syslog-client", "web01"));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| other(&e))?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![cert.map_err(|e| other(&e))?], key.map_err(|e| other(&e))?)
-            .map_err(|e| other(&e))?;
-        let name = ServerName::try_from("localhost").map_err(|e| other(&e))?;
-        let connection =
-            rustls::ClientConnection::new(Arc::new(config), name).map_err(|e| other(&e))?;
-        let stream = TcpStream::connect(("127.0.0.1", site.syslog_port)).map_err(|e| other(&e))?;
-        Ok(Sender { tls: rustls::StreamOwned::new(connection, stream) })
-    }
-
-    /// Sends a message counted in octets (RFC 5425, section 4.3).
-    fn send(&mut self, message: &str) -> Result<(), SiteError> {
-        let frame = format!("{} {message}", message.len());
-        let sent = self.tls.write_all(frame.as_bytes()).and_then(|()| self.tls.flush());
-        sent.map_err(|error| SiteError::Other(format!("syslog: {error}")))
-    }
-
-    /// Says goodbye and waits for the receiver's answer, so that nothing is cut off on the way.
-    fn close(mut self) {
-        use std::io::Read;
-        self.tls.conn.send_close_notify();
-        let _ = self.tls.flush();
-        let _ = self.tls.sock.set_read_timeout(Some(Duration::from_secs(5)));
-        let _ = self.tls.read(&mut [0; 64]);
-    }
-}
-
-fn syslog(mut sender: Sender, written: &AtomicU64, going: impl Fn() -> bool) -> Lines {
+fn syslog(mut sender: SyslogSender, written: &AtomicU64, going: impl Fn() -> bool) -> Lines {
     let (mut lines, begun) = (Vec::<Vec<u8>>::new(), Instant::now());
     while going() {
         let due = (begun.elapsed().as_secs_f64() * SYSLOG_RATE as f64) as usize;
@@ -179,12 +133,12 @@ fn syslog(mut sender: Sender, written: &AtomicU64, going: impl Fn() -> bool) -> 
                 1000 + number % 50,
                 number % 240
             );
-            sender.send(&message)?;
+            sender.send(message.as_bytes())?;
             lines.push(message.into_bytes());
             written.fetch_add(1, Ordering::Relaxed);
         }
         std::thread::sleep(TICK);
     }
-    sender.close();
+    sender.close()?;
     Ok(lines)
 }

@@ -102,7 +102,7 @@ impl Site {
         let dir = dir.canonicalize().map_err(SiteError::file(dir))?;
         let programs = Programs::beside_this()?;
         let now = Timestamp::from(SystemTime::now());
-        let validity = Validity::days(now, 30)?;
+        let validity = Validity::days(now, 60)?;
         let pki = Pki::init(&dir.join("pki"), "throw-away CA", validity, now)?;
         let [agents_port, https_port, ledger_metrics_port, agent_metrics_port, syslog_port] =
             free_ports()?;

@@ -6,9 +6,11 @@
 pub mod corpus;
 mod layout;
 mod process;
+mod sender;
 
 pub use layout::{AgentOptions, LedgerOptions, Site, free_ports};
 pub use process::{Process, Programs};
+pub use sender::SyslogSender;
 
 /// The site could not be made, or one of its programs did not do what it should.
 #[derive(Debug, thiserror::Error)]
