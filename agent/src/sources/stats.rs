@@ -23,7 +23,7 @@ pub struct SourceStats {
     pub truncated_files: AtomicU64,
     /// Files that were rotated away and read to their end.
     pub finished_files: AtomicU64,
-    /// Files that went away before all that was known to be in them was read.
+    /// Files that went away before they were read to their end, or of which nobody can tell.
     pub lost_files: AtomicU64,
     /// Bytes that were known to be in a file and went away unread.
     pub lost_bytes: AtomicU64,

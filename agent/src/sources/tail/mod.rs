@@ -9,6 +9,7 @@
 //!   written between the last read and the truncation.
 //! - A file that was rotated twice, or compressed, while the agent was down is
 //!   found only if a pattern matches its new name, or if it was known before.
+//! - So is a file that appeared and was rotated away again within a second.
 //! - A file that was rewritten in place with the same first
 //!   [`Fingerprint::MAX_LEN`](pipeline::line::Fingerprint::MAX_LEN) bytes and
 //!   is not shorter than what was read looks as if it had only grown.

@@ -11,6 +11,8 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use notify::{
@@ -20,6 +22,14 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use super::plan::Node;
+
+/// How long events are left to gather after the first: telling of each write
+/// would cost more than to read what was written.
+const REST: Duration = Duration::from_millis(5);
+
+/// How long events are fetched until the next rest: enough for hundreds, so
+/// that events of many files do not pile up.
+const AWAKE: Duration = Duration::from_millis(1);
 
 /// What the watching thread tells the tail.
 #[derive(Debug, Default)]
@@ -43,8 +53,15 @@ pub(super) struct Watcher {
 
 impl Watcher {
     pub(super) fn new(signals: Arc<Signals>) -> Self {
-        let told = Arc::clone(&signals);
-        let watcher = notify::recommended_watcher(move |event| told.handle(&event));
+        let (told, mut rested) = (Arc::clone(&signals), None::<Instant>);
+        let watcher = notify::recommended_watcher(move |event| {
+            told.handle(&event);
+            // While nobody fetches them, the system makes one event of all writes to a file.
+            if rested.is_none_or(|rested| rested.elapsed() >= AWAKE) {
+                thread::sleep(REST);
+                rested = Some(Instant::now());
+            }
+        });
         let watcher = watcher.inspect_err(|error| {
             warn!(
                 %error,
