@@ -218,7 +218,7 @@ pub fn is_record_of(bytes: &[u8], agent: &AgentName, n: u64) -> bool {
         let mut at = parse_priority(bytes)?.1;
         at += bytes[at..].starts_with(b"1 ").then_some(2)?;
         for _ in 0..5 {
-            at += bytes[at..].iter().take(512).position(|b| *b == b' ')? + 1;
+            at += bytes[at..].iter().position(|b| *b == b' ')? + 1;
         }
         let rest = bytes[at..].strip_prefix(b"[log@")?;
         let digits = rest.iter().take(10).take_while(|b| b.is_ascii_digit()).count();

@@ -146,6 +146,20 @@ mod tests {
     }
 
     #[test]
+    fn a_sender_cannot_stop_its_agent_with_a_host_name_that_no_ledger_takes() {
+        for len in [1, 511, 512, 60_000] {
+            let line = format!("<13>1 - {} - - - - m", "h".repeat(len));
+            let agent = "gw01".parse().unwrap();
+            let mut out = vec![];
+            let built =
+                element(&agent, 1).splice(&mut out, &Message::parse(line.as_bytes()).unwrap(), &[]);
+            assert_eq!(built, Built::Whole);
+            assert!(is_record_of(&out, &agent, 1), "{len}");
+            assert_eq!(restore(&out).unwrap().line, line.as_bytes());
+        }
+    }
+
+    #[test]
     fn a_senders_own_access_element_is_not_taken_for_ours() {
         let line = b"<13>1 - - - - - [access@9 a=\"1\"] m";
         let agent = "gw01".parse().unwrap();
