@@ -11,7 +11,8 @@ use record::{
 use std::ops::Range;
 
 /// Calls `each` for the block's entries whose ledger index is in `wanted`. Batches without a
-/// wanted entry are not unpacked.
+/// wanted entry are not unpacked. The block may be an altered one: where its header says that it
+/// begins need not be true.
 ///
 /// # Errors
 /// A batch or enrolment that does not decode; what came before it has been given.
@@ -31,19 +32,19 @@ pub fn for_each_entry(
     for body in &block.enrolments {
         let enrolment = Enrolment::decode(body).map_err(|_| BatchError::Records)?;
         give(at, &enrolment.entry(&params.origin, params.enterprise));
-        at += 1;
+        at = at.saturating_add(1);
     }
     let mut bundle = Vec::new();
     for body in &block.batches {
         let batch = SealedBatch::decode(&body.encoded)?;
-        let count = u64::from(batch.count);
-        if at < wanted.end.0 && at + count > wanted.start.0 {
-            for (range, index) in codec.unpack(&batch, &mut bundle)?.into_iter().zip(at..) {
-                give(index, &bundle[range]);
+        let end = at.saturating_add(batch.count.into());
+        if at < wanted.end.0 && end > wanted.start.0 {
+            for (range, offset) in codec.unpack(&batch, &mut bundle)?.into_iter().zip(0..) {
+                give(at.saturating_add(offset), &bundle[range]);
             }
         }
-        give(at + count, &batch.seal_entry().encode(params.enterprise));
-        at += count + 1;
+        give(end, &batch.seal_entry().encode(params.enterprise));
+        at = end.saturating_add(1);
     }
     let header = &block.header;
     let last = BlockEntry {
