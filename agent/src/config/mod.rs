@@ -1,0 +1,179 @@
+//! The configuration as it is meant. Whoever holds a [`Config`] holds values
+//! within their bounds, a policy that parses, and names that are unique; what
+//! lies outside the file itself (certificates, directories) is looked at by
+//! [`crate::commands::check`] and at the start.
+
+mod meaning;
+mod sources;
+mod written;
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use link::tls::TlsFiles;
+use pipeline::{Format, Sealing};
+use record::{AgentName, Origin, entry::Enterprise, policy::Policy};
+use service::config::{ConfigError, Source};
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use crate::sources::tail::TailConfig;
+
+/// The longest name of a source, in bytes: it is the APP-NAME of records (RFC 5424, section 6.2.5).
+pub const MAX_SOURCE_NAME: usize = 48;
+
+/// The agent's configuration.
+#[derive(Debug)]
+pub struct Config {
+    source: Source,
+    /// The agent's name.
+    pub name: AgentName,
+    /// Whom to believe about the ledger.
+    pub policy: Policy,
+    /// The file that the policy was read from.
+    pub policy_file: PathBuf,
+    /// The ledger.
+    pub origin: Origin,
+    /// The enterprise number of our elements.
+    pub enterprise: Enterprise,
+    /// HOSTNAME of records whose lines bring none.
+    pub host: String,
+    /// The ledger's nodes, in the order in which they are tried; at least one.
+    pub nodes: Vec<NodeAddress>,
+    /// Certificate, key and trust for connections to nodes.
+    pub tls: TlsFiles,
+    /// The file of the key that seals.
+    pub seal_key: PathBuf,
+    /// When batches are sealed.
+    pub sealing: Sealing,
+    /// Where sealed batches wait.
+    pub spool: SpoolConfig,
+    /// Where lines come from; a [`pipeline::line::SourceId`] is an index into this.
+    pub sources: Vec<SourceConfig>,
+    /// Where metrics are served; always loopback.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Where sealed batches wait for their receipts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Above so many bytes, sources are held back.
+    pub max_bytes: u64,
+}
+
+/// A source of lines.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// Its name in every record and in the spool, unique.
+    pub name: String,
+    /// How its lines are read.
+    pub format: Format,
+    /// Where they come from.
+    pub kind: SourceKind,
+    /// Its table in the configuration: `source.file[0]`.
+    pub table: String,
+}
+
+/// Where a source's lines come from.
+#[derive(Clone, Debug)]
+pub enum SourceKind {
+    /// Files that grow.
+    Files(TailConfig),
+    /// Syslog senders.
+    Syslog(SyslogConfig),
+}
+
+/// A listener for syslog over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyslogConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The longest message, in bytes.
+    pub max_message: usize,
+    /// How many connections at a time.
+    pub max_connections: usize,
+    /// Certificate, key and trust.
+    pub tls: TlsFiles,
+    /// The table they were written in: `tls` or the source's own.
+    pub tls_table: String,
+}
+
+/// Where a node listens for agents: `host:port`. Its certificate must be for `host`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAddress {
+    host: String,
+    port: u16,
+}
+
+/// Text is not `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is not host:port: write, for example, 'node1.log.example:7514' or '[2001:db8::7]:7514'"
+)]
+pub struct NodeAddressError(String);
+
+impl Config {
+    /// An error about the value of `key`, which names the file and the line.
+    pub fn error(&self, key: &str, problem: impl ToString) -> ConfigError {
+        self.source.error(key, problem)
+    }
+
+    /// The file it was read from.
+    pub fn file(&self) -> &std::path::Path {
+        self.source.path()
+    }
+}
+
+impl NodeAddress {
+    /// The name that the node's certificate must be for.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl fmt::Display for NodeAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl FromStr for NodeAddress {
+    type Err = NodeAddressError;
+
+    fn from_str(text: &str) -> Result<Self, NodeAddressError> {
+        let parse = || {
+            let (host, port) = text.rsplit_once(':')?;
+            let bare = match host.strip_prefix('[') {
+                Some(rest) => rest.strip_suffix(']').filter(|host| host.contains(':'))?,
+                None if host.contains(':') => return None,
+                None => host,
+            };
+            ServerName::try_from(bare).ok()?;
+            let port = port.parse().ok().filter(|port| *port != 0)?;
+            Some(NodeAddress { host: bare.to_owned(), port })
+        };
+        parse().ok_or_else(|| NodeAddressError(text.chars().take(100).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_in_one_way_only() {
+        for good in ["node1.log.example:7514", "127.0.0.1:1", "[::1]:7514", "localhost:65535"] {
+            assert_eq!(good.parse::<NodeAddress>().unwrap().to_string(), good);
+        }
+        let six: NodeAddress = "[2001:db8::7]:7514".parse().unwrap();
+        assert_eq!(six.host(), "2001:db8::7");
+        for bad in
+            ["", "node1", "node1:", ":7514", "node1:0", "node1:99999", "::1:7514", "[a]:1", "a b:1"]
+        {
+            assert!(bad.parse::<NodeAddress>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The sources' part of the configuration.
+
+use std::collections::BTreeSet;
+
+use link::tls::TlsFiles;
+use pipeline::{MAX_LINE, line::SourceId};
+use service::config::ConfigError;
+
+use super::{MAX_SOURCE_NAME, SourceConfig, SourceKind, SyslogConfig, meaning::At, written};
+use crate::sources::tail::{Start, TailConfig};
+
+/// The longest line or message that can be configured, in KiB.
+const MAX_LINE_KIB: u64 = (MAX_LINE >> 10) as u64;
+/// The most sources: far beyond need, and it keeps their indices small.
+const MAX_SOURCES: usize = 256;
+
+impl At<'_> {
+    pub(super) fn sources(
+        &self,
+        written: written::Sources,
+        tls: &TlsFiles,
+    ) -> Result<Vec<SourceConfig>, ConfigError> {
+        let mut sources = Vec::with_capacity(written.file.len() + written.syslog.len());
+        for (index, file) in written.file.into_iter().enumerate() {
+            let id = SourceId(sources.len().min(MAX_SOURCES) as u16);
+            sources.push(self.files(format!("source.file[{index}]"), id, file)?);
+        }
+        for (index, syslog) in written.syslog.into_iter().enumerate() {
+            sources.push(self.syslog(format!("source.syslog[{index}]"), syslog, tls)?);
+        }
+        if sources.is_empty() {
+            return self
+                .fail("source", "there is no source: add [[source.file]] or [[source.syslog]]");
+        }
+        if sources.len() > MAX_SOURCES {
+            return self.fail("source", format!("there are more than {MAX_SOURCES} sources"));
+        }
+        self.check_unique(&sources)?;
+        Ok(sources)
+    }
+
+    fn files(
+        &self,
+        table: String,
+        id: SourceId,
+        file: written::File,
+    ) -> Result<SourceConfig, ConfigError> {
+        let bounds = 1..=MAX_LINE_KIB;
+        let key = format!("{table}.max_line_kib");
+        let max_line = self.number(&key, file.max_line_kib, MAX_LINE_KIB, bounds, "KiB")?;
+        let mut tail = TailConfig::new(id, file.paths);
+        tail.exclude = file.exclude;
+        tail.max_line = (max_line << 10) as usize;
+        tail.start = match file.start {
+            written::Start::Beginning => Start::Beginning,
+            written::Start::End => Start::End,
+        };
+        tail.check().map_err(|problem| self.0.error(&format!("{table}.paths"), problem))?;
+        let (format, kind) = (file.format, SourceKind::Files(tail));
+        Ok(SourceConfig { name: self.source_name(&table, file.name)?, format, kind, table })
+    }
+
+    fn syslog(
+        &self,
+        table: String,
+        syslog: written::Syslog,
+        tls: &TlsFiles,
+    ) -> Result<SourceConfig, ConfigError> {
+        let key = format!("{table}.max_message_kib");
+        let bounds = 64..=MAX_LINE_KIB;
+        let max_message = self.number(&key, syslog.max_message_kib, 1024, bounds, "KiB")?;
+        let key = format!("{table}.max_connections");
+        let max_connections =
+            self.number(&key, syslog.max_connections, 1024, 1..=8192, "connections")?;
+        let (tls, tls_table) = match syslog.tls {
+            Some(own) => (own.files(), table.clone()),
+            None => (tls.clone(), "tls".to_owned()),
+        };
+        let kind = SourceKind::Syslog(SyslogConfig {
+            listen: self.address(&format!("{table}.listen"), &syslog.listen)?,
+            max_message: (max_message << 10) as usize,
+            max_connections: max_connections as usize,
+            tls,
+            tls_table,
+        });
+        let name = self.source_name(&table, syslog.name)?;
+        Ok(SourceConfig { name, format: syslog.format, kind, table })
+    }
+
+    /// A source's name stands in every record as APP-NAME, and in metrics.
+    fn source_name(&self, table: &str, name: String) -> Result<String, ConfigError> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if (1..=MAX_SOURCE_NAME).contains(&name.len()) && name.bytes().all(plain) {
+            return Ok(name);
+        }
+        let problem = "is no name for a source: use 1 to 48 letters, digits, '.', '_' and '-'";
+        self.fail(&format!("{table}.name"), format!("'{name}' {problem}"))
+    }
+
+    fn check_unique(&self, sources: &[SourceConfig]) -> Result<(), ConfigError> {
+        let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+        for source in sources {
+            if !names.insert(&source.name) {
+                let problem = format!("'{}' is the name of another source already", source.name);
+                return self.fail(&format!("{}.name", source.table), problem);
+            }
+            if let SourceKind::Syslog(syslog) = &source.kind
+                && !addresses.insert(syslog.listen)
+            {
+                let problem = format!("another source listens on {} already", syslog.listen);
+                return self.fail(&format!("{}.listen", source.table), problem);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,293 @@
+//! Every metric of the agent, in one closed list.
+//!
+//! Names are part of the agent's interface: dashboards and alarms are built on
+//! them. All begin with `logseal_agent_`; counters end in `_total`.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+    },
+    registry::Registry,
+};
+
+use crate::sources::SourceStats;
+
+/// From 1 ms to 60 s, each bound at most a third above the one before it where latencies are expected to lie.
+const SECONDS: [f64; 34] = [
+    0.001, 0.002, 0.003, 0.004, 0.005, 0.0065, 0.008, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.025,
+    0.03, 0.035, 0.04, 0.05, 0.06, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 2.0,
+    5.0, 10.0, 20.0, 30.0, 60.0,
+];
+
+/// Labels with a node's address as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NodeLabel {
+    /// `host:port`.
+    pub node: String,
+}
+
+/// Labels with one of a closed list of words.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// The word.
+    pub reason: &'static str,
+}
+
+/// The agent's metrics. Cheap to clone; all clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// `records_sealed_total`.
+    pub records_sealed: Counter,
+    /// `batches_sealed_total`, heartbeats included.
+    pub batches_sealed: Counter,
+    /// `records_receipted_total`.
+    pub records_receipted: Counter,
+    /// `batches_receipted_total`, heartbeats included.
+    pub batches_receipted: Counter,
+    /// `receipts_refused_total`.
+    pub receipts_refused: Counter,
+    /// `receipt_seconds`.
+    pub receipt_seconds: Latency,
+    /// `seal_to_receipt_seconds`.
+    pub seal_to_receipt_seconds: Latency,
+    /// `spool_bytes`.
+    pub spool_bytes: Gauge,
+    /// `spool_limit_bytes`.
+    pub spool_limit_bytes: Gauge,
+    /// `spool_records_waiting`.
+    pub spool_records_waiting: Gauge,
+    /// `spool_syncs_total`.
+    pub spool_syncs: Counter,
+    /// `held_back`, by reason: `limit` or `disk-full`.
+    pub held_back: Family<ReasonLabel, Gauge>,
+    /// `held_back_seconds_total`.
+    pub held_back_seconds: Counter<f64, AtomicU64>,
+    /// `uplink_connected`, by node.
+    pub uplink_connected: Family<NodeLabel, Gauge>,
+    /// `uplink_connections_total`, by node.
+    pub uplink_connections: Family<NodeLabel, Counter>,
+    /// `uplink_problems_total`, by reason.
+    pub uplink_problems: Family<ReasonLabel, Counter>,
+    /// `uplink_in_flight`.
+    pub uplink_in_flight: Gauge,
+    /// `certificate_expires_seconds`.
+    pub certificate_expires: Gauge,
+}
+
+/// A histogram of seconds.
+#[derive(Clone, Debug)]
+pub struct Latency(pub Histogram);
+
+impl Default for Latency {
+    fn default() -> Self {
+        Latency(Histogram::new(SECONDS))
+    }
+}
+
+impl Metrics {
+    /// A registry with all metrics in it, those of the sources included.
+    pub fn registry(&self, sources: Vec<(String, Arc<SourceStats>)>) -> Registry {
+        let mut all = Registry::with_prefix("logseal_agent");
+        self.register_log(&mut all);
+        self.register_spool(&mut all);
+        self.register_uplink(&mut all);
+        all.register_collector(Box::new(Sources(sources)));
+        all
+    }
+
+    fn register_log(&self, all: &mut Registry) {
+        all.register("records_sealed", "Records sealed into batches", self.records_sealed.clone());
+        all.register(
+            "batches_sealed",
+            "Batches sealed, heartbeats included",
+            self.batches_sealed.clone(),
+        );
+        all.register(
+            "records_receipted",
+            "Records in the ledger, by receipts that were verified",
+            self.records_receipted.clone(),
+        );
+        all.register(
+            "batches_receipted",
+            "Batches in the ledger, by receipts that were verified",
+            self.batches_receipted.clone(),
+        );
+        all.register(
+            "receipts_refused",
+            "Receipts that did not verify: the node that gave one is at fault",
+            self.receipts_refused.clone(),
+        );
+        all.register(
+            "receipt_seconds",
+            "From the time a batch's first line was received to its verified receipt",
+            self.receipt_seconds.0.clone(),
+        );
+        all.register(
+            "seal_to_receipt_seconds",
+            "From the time a batch was sealed to its verified receipt",
+            self.seal_to_receipt_seconds.0.clone(),
+        );
+    }
+
+    fn register_spool(&self, all: &mut Registry) {
+        all.register("spool_bytes", "Bytes of the spool", self.spool_bytes.clone());
+        all.register(
+            "spool_limit_bytes",
+            "Bytes of the spool above which sources are held back",
+            self.spool_limit_bytes.clone(),
+        );
+        all.register(
+            "spool_records_waiting",
+            "Records in the spool without a verified receipt",
+            self.spool_records_waiting.clone(),
+        );
+        all.register("spool_syncs", "Group writes made durable", self.spool_syncs.clone());
+        all.register(
+            "held_back",
+            "1 while sources are held back for this reason",
+            self.held_back.clone(),
+        );
+        all.register(
+            "held_back_seconds",
+            "For how long sources were held back",
+            self.held_back_seconds.clone(),
+        );
+        for reason in [HELD_BY_LIMIT, HELD_BY_DISK] {
+            drop(self.held_back.get_or_create(&ReasonLabel { reason }));
+        }
+    }
+
+    fn register_uplink(&self, all: &mut Registry) {
+        all.register(
+            "uplink_connected",
+            "1 while batches are handed to this node",
+            self.uplink_connected.clone(),
+        );
+        all.register(
+            "uplink_connections",
+            "Connections to this node that it accepted",
+            self.uplink_connections.clone(),
+        );
+        all.register(
+            "uplink_problems",
+            "Attempts and connections that ended for this reason",
+            self.uplink_problems.clone(),
+        );
+        all.register(
+            "uplink_in_flight",
+            "Batches handed over and not answered yet",
+            self.uplink_in_flight.clone(),
+        );
+        all.register(
+            "certificate_expires_seconds",
+            "The last second of the agent's certificate, seconds since 1970",
+            self.certificate_expires.clone(),
+        );
+    }
+}
+
+/// The spool has reached its configured size.
+pub const HELD_BY_LIMIT: &str = "limit";
+/// The disk is full.
+pub const HELD_BY_DISK: &str = "disk-full";
+
+/// Reads the sources' own counters whenever metrics are asked for.
+#[derive(Debug)]
+struct Sources(Vec<(String, Arc<SourceStats>)>);
+
+/// Name, help, and where the value is.
+type Field = (&'static str, &'static str, fn(&SourceStats) -> &AtomicU64);
+
+const SOURCE_COUNTERS: &[Field] = &[
+    ("source_lines", "Lines taken over", |s| &s.lines),
+    ("source_bytes", "Bytes taken over, with what separates lines", |s| &s.bytes),
+    ("source_cut_lines", "Lines longer than the limit that were cut in two", |s| &s.cut_lines),
+    ("source_truncated_files", "Files truncated or rewritten in place", |s| &s.truncated_files),
+    ("source_finished_files", "Files rotated away and read to their end", |s| &s.finished_files),
+    ("source_lost_files", "Files that went away before they were read", |s| &s.lost_files),
+    ("source_lost_bytes", "Bytes known to be in a file that went away unread", |s| &s.lost_bytes),
+    ("source_read_errors", "Files or directories that could not be read", |s| &s.read_errors),
+    ("source_accepted_connections", "Connections accepted", |s| &s.accepted_connections),
+    ("source_refused_connections", "Connections refused", |s| &s.refused_connections),
+    ("source_frame_errors", "Connections closed for broken framing", |s| &s.frame_errors),
+    ("source_partial_messages", "Connections that ended in a message", |s| &s.partial_messages),
+];
+
+const SOURCE_GAUGES: &[Field] = &[
+    ("source_open_files", "Files open for reading", |s| &s.open_files),
+    ("source_waiting_files", "Files that wait because too many are open", |s| &s.waiting_files),
+    ("source_lag_bytes", "Bytes in open files not taken over yet", |s| &s.lag_bytes),
+    ("source_open_connections", "Connections open", |s| &s.open_connections),
+];
+
+impl Collector for Sources {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for (name, help, value) in SOURCE_COUNTERS {
+            let kind = ConstCounter::new(0u64).metric_type();
+            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+            for (source, stats) in &self.0 {
+                let labels = [("source", source.as_str())];
+                let value = ConstCounter::new(value(stats).load(Relaxed));
+                value.encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        for (name, help, value) in SOURCE_GAUGES {
+            let kind = ConstGauge::new(0i64).metric_type();
+            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+            for (source, stats) in &self.0 {
+                let labels = [("source", source.as_str())];
+                let value = i64::try_from(value(stats).load(Relaxed)).unwrap_or(i64::MAX);
+                ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dashboards_find_the_metrics_they_were_built_on() {
+        let metrics = Metrics::default();
+        metrics.records_sealed.inc_by(3);
+        metrics.receipt_seconds.0.observe(0.02);
+        metrics.uplink_connected.get_or_create(&NodeLabel { node: "n:1".into() }).set(1);
+        let stats = Arc::new(SourceStats::default());
+        stats.lines.store(7, Relaxed);
+        let registry = metrics.registry(vec![("kong".into(), stats)]);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "logseal_agent_records_sealed_total 3",
+            "logseal_agent_records_receipted_total 0",
+            "logseal_agent_receipt_seconds_count 1",
+            "logseal_agent_held_back{reason=\"disk-full\"} 0",
+            "logseal_agent_source_lines_total{source=\"kong\"} 7",
+            "logseal_agent_source_open_files{source=\"kong\"} 0",
+            "logseal_agent_uplink_connected{node=\"n:1\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is missing from\n{text}");
+        }
+    }
+
+    #[test]
+    fn latencies_fall_into_fine_buckets() {
+        assert!(SECONDS.is_sorted());
+        assert_eq!((SECONDS[0], SECONDS[33]), (0.001, 60.0));
+        let coarse =
+            SECONDS.windows(2).find(|w| w[0] >= 0.004 && w[0] < 0.75 && w[1] / w[0] > 1.51);
+        assert_eq!(coarse, None);
+    }
+}
