@@ -1,0 +1,290 @@
+//! The spool itself: one journal, and what its records add up to.
+
+use std::path::{Path, PathBuf};
+
+use journal::{Journal, Options, Reader, Seq};
+use pipeline::{
+    LogPosition, Outgoing, PositionChange,
+    line::{FilePosition, SourceId},
+};
+use record::{
+    AgentName, Origin, TreeSize, UnixMillis, UnixSeconds, crypto::PublicKey, merkle::Frontier,
+};
+
+use super::{
+    Backlog, NamedChange, Positions, SpoolError, StateRecord,
+    format::batch_head,
+    recover::{Recovered, recover},
+};
+
+/// Whose spool it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The agent.
+    pub agent: AgentName,
+    /// The ledger.
+    pub ledger: Origin,
+    /// The key that seals.
+    pub key: PublicKey,
+}
+
+/// How far a spool is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// One past the last durable record.
+    pub seq: Seq,
+    /// The size of the agent's log behind the last durable batch.
+    pub size: TreeSize,
+}
+
+/// How a spool is kept.
+#[derive(Clone, Debug)]
+pub struct SpoolOptions {
+    /// The journal's own options.
+    pub journal: Options,
+    /// A state is written whenever so many bytes of batches follow the last one. Space is released
+    /// up to the last state at most, so this much, and a segment, stay in use.
+    pub state_every_bytes: u64,
+}
+
+impl Default for SpoolOptions {
+    fn default() -> Self {
+        let journal =
+            Options { segment_bytes: 8 << 20, max_record_bytes: 8 << 20, buffer_bytes: 64 << 10 };
+        SpoolOptions { journal, state_every_bytes: 4 << 20 }
+    }
+}
+
+/// A spool that is open for writing.
+#[derive(Debug)]
+pub struct Spool {
+    dir: PathBuf,
+    journal: Journal,
+    options: SpoolOptions,
+    owner: Owner,
+    /// The configured sources' names; a [`SourceId`] is an index into them.
+    sources: Vec<String>,
+    frontier: Frontier,
+    sealed: UnixSeconds,
+    positions: Positions,
+    /// All batches in records below this one have verified receipts.
+    released: Seq,
+    /// The newest state; none before the spool is established.
+    last_state: Option<Seq>,
+    /// Bytes of batches behind it.
+    since_state: u64,
+    backlog: Backlog,
+}
+
+impl Spool {
+    /// Opens the spool in `dir`, which is made if there is none, and recovers what it holds.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, is damaged where it matters, or is somebody else's.
+    pub fn open(
+        dir: &Path,
+        options: SpoolOptions,
+        owner: Owner,
+        sources: Vec<String>,
+    ) -> Result<Self, SpoolError> {
+        let (journal, recovery) = Journal::open(dir, options.journal)?;
+        let recovered = recover(dir, &journal.reader(), &recovery, &owner)?;
+        let mut spool = Spool {
+            dir: dir.to_owned(),
+            journal,
+            options,
+            owner,
+            sources,
+            frontier: Frontier::default(),
+            sealed: UnixSeconds(0),
+            positions: Positions::default(),
+            released: recovery.next_seq,
+            last_state: None,
+            since_state: 0,
+            backlog: Backlog::default(),
+        };
+        if let Some(recovered) = recovered {
+            spool.adopt(recovered);
+            spool.write_first_state()?;
+        }
+        Ok(spool)
+    }
+
+    /// True once a first state was written. Before that the agent's log must be known to be empty
+    /// in the ledger: a log never begins again at 0.
+    pub fn is_established(&self) -> bool {
+        self.last_state.is_some()
+    }
+
+    /// Begins the agent's log at 0, durably.
+    ///
+    /// # Errors
+    /// When that cannot be written; the spool then still is as it was.
+    ///
+    /// # Panics
+    /// If the spool is established.
+    pub fn establish(&mut self) -> Result<(), SpoolError> {
+        assert!(!self.is_established(), "a log begins once");
+        self.append_state()?;
+        self.journal.sync()?;
+        self.backlog.from = self.journal.next_seq();
+        self.backlog.root = Some(self.frontier.root());
+        Ok(())
+    }
+
+    /// Where the agent's log stands.
+    pub fn log(&self) -> LogPosition {
+        LogPosition { frontier: self.frontier.clone(), sealed: self.sealed }
+    }
+
+    /// How far the files of a source were taken over.
+    pub fn positions(&self, source: &str) -> Vec<FilePosition> {
+        self.positions.of(source)
+    }
+
+    /// What waited for a receipt when the spool was opened.
+    pub fn backlog(&self) -> Backlog {
+        self.backlog.clone()
+    }
+
+    /// Reads records that are durable, from any thread.
+    pub fn reader(&self) -> Reader {
+        self.journal.reader()
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> u64 {
+        self.journal.bytes()
+    }
+
+    /// What is durable, when nothing was appended since the last sync.
+    pub fn durable(&self) -> Durable {
+        Durable { seq: self.journal.durable(), size: self.frontier.size() }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Appends a batch and its positions as one record; durable after [`Spool::sync`].
+    ///
+    /// # Errors
+    /// After [`journal::Error::Full`] the batch is not in the spool and may be appended again;
+    /// after every other error the process must stop.
+    ///
+    /// # Panics
+    /// If the spool is not established, or the batch does not follow the last one.
+    pub fn append(
+        &mut self,
+        outgoing: &Outgoing,
+        received: Option<UnixMillis>,
+        sealed: UnixMillis,
+    ) -> Result<(), journal::Error> {
+        assert!(self.is_established(), "nothing is sealed before the log begins");
+        let batch = &outgoing.sealed.batch;
+        assert_eq!(batch.start.0, self.frontier.size().0, "batches follow each other");
+        if self.since_state >= self.options.state_every_bytes {
+            self.append_state()?;
+        }
+        let changes: Vec<NamedChange<'_>> =
+            outgoing.positions.iter().map(|change| named(&self.sources, change)).collect();
+        let head = batch_head(received, sealed, &outgoing.sealed.after, &changes);
+        let encoded = batch.encode();
+        self.journal.append(&[&head, &encoded])?;
+        for change in &changes {
+            self.positions.apply(change);
+        }
+        self.frontier.clone_from(&outgoing.sealed.after);
+        self.sealed = batch.seal.time;
+        self.since_state += (head.len() + encoded.len()) as u64;
+        Ok(())
+    }
+
+    /// Makes everything appended durable, with one fdatasync.
+    ///
+    /// # Errors
+    /// As [`Journal::sync`].
+    pub fn sync(&mut self) -> Result<Durable, journal::Error> {
+        let seq = self.journal.sync()?;
+        Ok(Durable { seq, size: self.frontier.size() })
+    }
+
+    /// All batches in records below `seq` have verified receipts: their space is given up, as far as
+    /// the newest state is not in it.
+    ///
+    /// # Errors
+    /// As [`Journal::release`].
+    pub fn release(&mut self, seq: Seq) -> Result<(), journal::Error> {
+        self.released = self.released.max(seq);
+        match self.last_state {
+            Some(state) if state < self.journal.durable() => {
+                self.journal.release(self.released.min(state))
+            }
+            // A state that is not durable yet must not cost the one before it.
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a last state, so that the next start resends nothing that has a receipt, and closes the journal.
+    ///
+    /// # Errors
+    /// As [`Journal::close`].
+    pub fn close(mut self) -> Result<(), journal::Error> {
+        if self.is_established() {
+            match self.append_state() {
+                // The states and batches that are there are enough.
+                Err(journal::Error::Full { .. }) => {}
+                result => result?,
+            }
+        }
+        self.journal.close()
+    }
+
+    fn adopt(&mut self, recovered: Recovered) {
+        let Recovered { state, last_state, since_state, backlog } = recovered;
+        self.frontier = state.frontier;
+        self.sealed = state.sealed;
+        self.positions = state.positions;
+        self.released = state.released;
+        self.last_state = Some(last_state);
+        self.since_state = since_state;
+        self.backlog = backlog;
+    }
+
+    /// A state at every start: the next one has less to read. On a full disk the last one serves.
+    fn write_first_state(&mut self) -> Result<(), SpoolError> {
+        match self.append_state().and_then(|()| self.journal.sync()) {
+            Ok(_) => {}
+            Err(error @ journal::Error::Full { .. }) => {
+                tracing::warn!(%error, "the spool was opened without writing to it");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn append_state(&mut self) -> Result<(), journal::Error> {
+        let state = StateRecord {
+            agent: self.owner.agent.clone(),
+            ledger: self.owner.ledger.clone(),
+            key: self.owner.key,
+            sealed: self.sealed,
+            released: self.released,
+            frontier: self.frontier.clone(),
+            positions: self.positions.clone(),
+        };
+        self.last_state = Some(self.journal.append(&[&state.encode()])?);
+        self.since_state = 0;
+        Ok(())
+    }
+}
+
+fn named<'a>(sources: &'a [String], change: &PositionChange) -> NamedChange<'a> {
+    let name = |id: SourceId| sources[usize::from(id.0)].as_str();
+    match *change {
+        PositionChange::Reached(id, position) => NamedChange::Reached(name(id), position),
+        PositionChange::Renamed(id, old, new) => NamedChange::Renamed(name(id), old, new),
+        PositionChange::Gone(id, file) => NamedChange::Gone(name(id), file),
+    }
+}
