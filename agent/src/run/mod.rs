@@ -1,0 +1,274 @@
+//! The agent from its start to its end.
+//!
+//! Order is what makes it safe: the spool is open, and the ledger known to hold
+//! no other history, before a source is read; a stop goes the way of a line,
+//! from the sources through the pipeline to the spool.
+
+mod certificates;
+mod sources;
+
+use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
+
+use link::tls::FilesError;
+use pipeline::{Pipeline, RecordSettings, SourceSettings};
+use record::crypto::SigningKey;
+use service::{
+    config::ConfigError,
+    metrics::BindError,
+    signals::{self, Shutdown},
+};
+use tokio::sync::{mpsc, watch};
+
+use self::{certificates::Certificates, sources::Sources};
+use crate::{
+    config::{Config, SourceKind},
+    fatal::{Alarm, Alarms, Fatal},
+    leaves::LeafHashes,
+    metrics::Metrics,
+    seal_key::SealKey,
+    seal_loop::{Clock, MAX_EVENTS, SealLoop},
+    sources::{SourceStats, syslog_tls},
+    spool::{Inbox, Owner, Spool, SpoolError, SpoolOptions, Writer, WriterParts},
+    uplink::{Feed, StopReason, Timing, Uplink, UplinkSettings, establish},
+};
+
+/// How long a stop waits for threads that cannot end because the machine does not let them.
+const JOIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// The agent did not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Certificate files.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The address for metrics.
+    #[error(transparent)]
+    Metrics(#[from] BindError),
+    /// The address for syslog.
+    #[error(transparent)]
+    Syslog(#[from] syslog_tls::BindError),
+    /// The ledger and the spool contradict each other.
+    #[error(transparent)]
+    Stop(#[from] StopReason),
+    /// It ended while it ran.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+    /// Machine.
+    #[error("cannot {action}: {source}")]
+    Machine {
+        /// What was attempted.
+        action: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl RunError {
+    fn machine(action: &'static str) -> impl FnOnce(io::Error) -> RunError {
+        move |source| RunError::Machine { action, source }
+    }
+}
+
+/// Runs the agent until a signal ends it.
+///
+/// # Errors
+/// Why it did not start or had to end. Everything that was durable is as it was.
+pub fn run(config: Config) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(RunError::machine("start the runtime"))?;
+    runtime.block_on(async {
+        let (shutdown, reload) =
+            signals::listen().map_err(RunError::machine("listen for signals"))?;
+        let agent = Agent::open(config)?;
+        tokio::spawn(agent.certificates.clone().watch(reload, shutdown.clone()));
+        agent.serve_metrics(shutdown.clone()).await?;
+        agent.run(shutdown).await
+    })
+}
+
+/// Everything that is there before anything runs.
+struct Agent {
+    config: Config,
+    key: SealKey,
+    certificates: Certificates,
+    spool: Spool,
+    stats: Vec<(String, Arc<SourceStats>)>,
+    metrics: Metrics,
+}
+
+impl Agent {
+    fn open(config: Config) -> Result<Self, RunError> {
+        let metrics = Metrics::default();
+        let key = SealKey::load(&config)?;
+        let certificates = Certificates::open(&config, metrics.clone())?;
+        let owner = Owner {
+            agent: config.name.clone(),
+            ledger: config.origin.clone(),
+            key: key.vkey.public(),
+        };
+        let names = config.sources.iter().map(|source| source.name.clone()).collect();
+        let spool = Spool::open(&config.spool.dir, SpoolOptions::default(), owner, names)?;
+        let stats = config.sources.iter().map(|source| (source.name.clone(), Arc::default()));
+        let stats = stats.collect();
+        Ok(Agent { config, key, certificates, spool, stats, metrics })
+    }
+
+    async fn serve_metrics(&self, shutdown: Shutdown) -> Result<(), RunError> {
+        let Some(address) = self.config.metrics else { return Ok(()) };
+        let listener = service::metrics::bind(address, "metrics").await?;
+        let registry = Arc::new(self.metrics.registry(self.stats.clone()));
+        tokio::spawn(service::metrics::serve(listener, registry, shutdown));
+        Ok(())
+    }
+
+    async fn run(mut self, mut shutdown: Shutdown) -> Result<(), RunError> {
+        let settings = self.uplink_settings();
+        let ready_early = !self.spool.is_established();
+        if ready_early {
+            signals::ready();
+            tracing::info!("the spool is empty: sources start when the ledger knows this agent");
+            tokio::select! {
+                established = establish(&settings) => established?,
+                () = shutdown.wait() => return Ok(()),
+            }
+            self.spool.establish()?;
+        }
+        let (alarm, alarms) = Alarm::pair();
+        let running = self.start(Arc::new(settings), &alarm)?;
+        if !ready_early {
+            signals::ready();
+        }
+        running.until(shutdown, alarms).await
+    }
+
+    /// Starts everything that runs, in the order in which nothing is waited for in vain.
+    fn start(self, settings: Arc<UplinkSettings>, alarm: &Alarm) -> Result<Running, RunError> {
+        let inbox = Arc::new(Inbox::default());
+        let leaves = Arc::new(LeafHashes::default());
+        let (durable, durably) = watch::channel(self.spool.durable());
+        let backlog = self.spool.backlog();
+        let waiting = backlog.end.0.saturating_sub(backlog.base.0);
+        self.metrics.spool_records_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        let feed = Feed {
+            reader: self.spool.reader(),
+            durable: durably,
+            inbox: Arc::clone(&inbox),
+            leaves: Arc::clone(&leaves),
+            backlog,
+        };
+        let (sender, events) = mpsc::channel(MAX_EVENTS);
+        let sources =
+            Sources::start(&self.config, &self.spool, &self.certificates, &self.stats, sender)?;
+        let clock = Clock::start();
+        let sealing = self.config.sealing;
+        let seal = SealLoop {
+            pipeline: pipeline(&self.config, self.key.key, &self.spool, clock),
+            clock,
+            heartbeat_ms: sealing.heartbeat_ms,
+            events,
+            inbox: Arc::clone(&inbox),
+            leaves,
+            metrics: self.metrics.clone(),
+            alarm: alarm.clone(),
+        };
+        let writer = WriterParts {
+            spool: self.spool,
+            inbox: Arc::clone(&inbox),
+            durable,
+            max_bytes: self.config.spool.max_bytes,
+            metrics: self.metrics,
+            alarm: alarm.clone(),
+        };
+        let machine = || RunError::machine("start a thread");
+        let threads =
+            vec![Writer::start(writer).map_err(machine())?, seal.start().map_err(machine())?];
+        Ok(Running { uplink: Uplink::new(settings, feed), sources, threads, inbox })
+    }
+
+    fn uplink_settings(&self) -> UplinkSettings {
+        let config = &self.config;
+        let beside = config.spool.dir.parent().map(|parent| parent.join("evidence"));
+        UplinkSettings {
+            agent: config.name.clone(),
+            vkey: self.key.vkey.clone(),
+            origin: config.origin.clone(),
+            enterprise: config.enterprise,
+            policy: config.policy.clone(),
+            nodes: config.nodes.clone(),
+            tls: Arc::clone(&self.certificates.client),
+            spool: config.spool.dir.clone(),
+            evidence: beside.unwrap_or_else(|| "evidence".into()),
+            timing: Timing::default(),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+/// The agent while it runs.
+struct Running {
+    uplink: Uplink,
+    sources: Sources,
+    /// The spool's and the seal's.
+    threads: Vec<JoinHandle<()>>,
+    inbox: Arc<Inbox>,
+}
+
+impl Running {
+    /// Runs until it is asked to stop or cannot go on, and stops in order either way.
+    async fn until(self, mut shutdown: Shutdown, mut alarms: Alarms) -> Result<(), RunError> {
+        let Running { uplink, mut sources, threads, inbox } = self;
+        let ended: Result<(), RunError> = tokio::select! {
+            () = shutdown.wait() => Ok(()),
+            Some(fatal) = alarms.recv() => Err(fatal.into()),
+            reason = uplink.run() => Err(reason.into()),
+            name = sources.ended() => Err(Fatal::Source(name).into()),
+        };
+        if let Err(error) = &ended {
+            tracing::error!(%error, "the agent stops");
+        }
+        inbox.stop();
+        sources.stop().await;
+        // Their last sender is gone, so the seal thread ends, and then the spool's.
+        join(threads).await;
+        match alarms.try_recv() {
+            Ok(fatal) if ended.is_ok() => Err(fatal.into()),
+            _ => ended,
+        }
+    }
+}
+
+fn pipeline(config: &Config, key: SigningKey, spool: &Spool, clock: Clock) -> Pipeline {
+    let source = |source: &crate::config::SourceConfig| SourceSettings {
+        name: source.name.clone(),
+        format: source.format,
+        syslog: matches!(source.kind, SourceKind::Syslog(_)),
+    };
+    let settings = RecordSettings {
+        agent: config.name.clone(),
+        enterprise: config.enterprise,
+        host: config.host.clone(),
+        sources: config.sources.iter().map(source).collect(),
+    };
+    let (sealing, origin) = (config.sealing, config.origin.clone());
+    Pipeline::new(settings, sealing, origin, key, spool.log(), clock.now())
+}
+
+/// Waits for threads to end, though not for ever.
+async fn join(threads: Vec<JoinHandle<()>>) {
+    let joined = tokio::task::spawn_blocking(move || {
+        for thread in threads {
+            // A thread that panicked has raised the alarm itself.
+            let _ = thread.join();
+        }
+    });
+    if tokio::time::timeout(JOIN_LIMIT, joined).await.is_err() {
+        tracing::error!("some threads do not end; the agent ends without them");
+    }
+}

@@ -1,0 +1,11 @@
+//! The agent against a ledger of the test's own, over real TLS and on a real disk.
+#![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
+
+mod config;
+mod fake_node;
+mod full_disk;
+mod process;
+mod refusals;
+mod spool;
+mod support;
+mod uplink;
