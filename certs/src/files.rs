@@ -20,8 +20,13 @@ const MAX_READ: u64 = 64 << 20;
 
 /// The right to change a PKI directory; it ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Lock {
-    _dir: File,
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that another thread has just forked holds the file too.
+        let _ = self.0.unlock();
+    }
 }
 
 /// Locks the directory itself, so that no lock file is left behind.
@@ -31,7 +36,7 @@ pub(crate) fn lock(dir: &Path) -> Result<Lock, Error> {
         _ => failed("open", dir)(source),
     })?;
     match handle.try_lock() {
-        Ok(()) => Ok(Lock { _dir: handle }),
+        Ok(()) => Ok(Lock(handle)),
         Err(TryLockError::WouldBlock) => Err(Error::Locked(dir.to_owned())),
         Err(TryLockError::Error(source)) => Err(failed("lock", dir)(source)),
     }

@@ -65,6 +65,16 @@ impl Running {
     /// Starts node and agent with these options.
     pub fn with(ledger: LedgerOptions, agent: impl FnOnce(&Site) -> AgentOptions) -> Self {
         let (dir, site) = new_site();
+        Self::on(dir, site, ledger, agent)
+    }
+
+    /// Starts node and agent on a site that was prepared.
+    pub fn on(
+        dir: TempDir,
+        site: Site,
+        ledger: LedgerOptions,
+        agent: impl FnOnce(&Site) -> AgentOptions,
+    ) -> Self {
         site.configure_ledger(&ledger).unwrap();
         site.configure_agent(&agent(&site)).unwrap();
         let ledger = site.start_ledger().unwrap();

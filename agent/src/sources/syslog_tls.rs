@@ -175,7 +175,7 @@ pub async fn serve(
             Some(ended) = tasks.join_next() => survive(ended),
             accepted = listener.accept() => match accepted {
                 Ok((_, address)) if tasks.len() >= max_connections => {
-                    door.refuse(address, &format_args!(
+                    door.refuse(address, "too-many", &format_args!(
                         "{max_connections} senders are connected already (max_connections)"
                     ));
                 }
@@ -184,7 +184,7 @@ pub async fn serve(
                 }
                 Err(error) => {
                     let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-                    door.refuse(nobody, &error);
+                    door.refuse(nobody, "accept", &error);
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -209,7 +209,8 @@ struct Door {
     tx: mpsc::Sender<SourceEvent>,
     shutdown: Shutdown,
     stats: Arc<SourceStats>,
-    refusals: Mutex<Limiter<IpAddr>>,
+    /// One turn for each address and kind of problem: a flood of one must not hide another.
+    refusals: Mutex<Limiter<(IpAddr, &'static str)>>,
 }
 
 impl Door {
@@ -230,9 +231,9 @@ impl Door {
                 self.receive(stream, name.as_str().into(), address).await;
             }
             Ok((_, identity)) => {
-                self.refuse(address, &format_args!("'{identity}' is not a syslog-client"));
+                self.refuse(address, "role", &format_args!("'{identity}' is not a syslog-client"));
             }
-            Err(error) => self.refuse(address, &error.problem),
+            Err(error) => self.refuse(address, error.problem.label(), &error.problem),
         }
     }
 
@@ -274,10 +275,10 @@ impl Door {
         let _ = timeout(FAREWELL, connection.stream.shutdown()).await;
     }
 
-    fn refuse(&self, address: SocketAddr, reason: &dyn std::fmt::Display) {
+    fn refuse(&self, address: SocketAddr, kind: &'static str, reason: &dyn std::fmt::Display) {
         add(&self.stats.refused_connections, 1);
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(suppressed) = refusals.turn(address.ip(), Instant::now()) {
+        if let Some(suppressed) = refusals.turn((address.ip(), kind), Instant::now()) {
             let source = self.config.id.0;
             warn!(source, %address, %reason, suppressed, "a syslog connection was refused");
         }

@@ -80,7 +80,7 @@ fn reading(text: &str) -> Reading {
     };
     let buckets = buckets(text, "logseal_agent_receipt_seconds_bucket");
     Reading {
-        lines: sum("logseal_agent_lines_total"),
+        lines: sum("logseal_agent_source_lines_total"),
         sealed: sum("logseal_agent_records_sealed_total"),
         receipted: sum("logseal_agent_records_receipted_total"),
         p50_ms: quantile(&buckets, 0.5) * 1000.0,
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn figures_are_read_out_of_the_text_format() {
-        let text = "logseal_agent_lines_total{source=\"a\"} 3\nlogseal_agent_lines_total{source=\"b\"} 4\n\
+        let text = "logseal_agent_source_lines_total{source=\"a\"} 3\nlogseal_agent_source_lines_total{source=\"b\"} 4\n\
             logseal_agent_records_sealed_total 7\nlogseal_agent_records_sealed_total_more 9\n\
             logseal_agent_receipt_seconds_bucket{le=\"0.01\"} 0\n\
             logseal_agent_receipt_seconds_bucket{le=\"0.02\"} 10\n\

@@ -20,7 +20,6 @@ use account::Account;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 pub use meter::{Meter, Reading};
-use serde_json::json;
 use std::{
     path::PathBuf,
     process::ExitCode,
@@ -249,18 +248,31 @@ fn keep(running: &mut Running) {
     say("kept", &format!("both programs are running; 'kill {agent} {ledger}' stops them"));
 }
 
+/// The last line, in this order.
+#[derive(serde::Serialize)]
+struct Measured {
+    records: u64,
+    receipts: u64,
+    lost: u64,
+    duplicated: u64,
+    verified: bool,
+    tamper_detected: bool,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
 fn print_json(account: &Account, last: &Reading, shown: Shown) {
-    let line = json!({
-        "records": account.records,
-        "receipts": last.receipted,
-        "lost": account.lost,
-        "duplicated": account.duplicated,
-        "verified": shown.verified,
-        "tamper_detected": shown.tampered,
-        "p50_ms": round(last.p50_ms),
-        "p99_ms": round(last.p99_ms),
-    });
-    println!("{line}");
+    let measured = Measured {
+        records: account.records,
+        receipts: last.receipted,
+        lost: account.lost,
+        duplicated: account.duplicated,
+        verified: shown.verified,
+        tamper_detected: shown.tampered,
+        p50_ms: round(last.p50_ms),
+        p99_ms: round(last.p99_ms),
+    };
+    println!("{}", serde_json::to_string(&measured).expect("plain numbers"));
 }
 
 fn round(ms: f64) -> f64 {

@@ -160,6 +160,12 @@ impl Process {
         Some(kib << 10)
     }
 
+    /// All of its log.
+    pub fn log_text(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// The end of its log.
     pub fn log_tail(&self) -> String {
         let mut text = String::new();

@@ -5,11 +5,11 @@ use pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::{
     fmt::Display,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long the receiver may take to answer a goodbye.
@@ -19,6 +19,25 @@ const FAREWELL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct SyslogSender {
     tls: StreamOwned<ClientConnection, TcpStream>,
+}
+
+impl Site {
+    /// Connects to the agent's syslog port. It listens once the agent's place in the ledger is
+    /// known, a moment after it started.
+    pub fn reach_syslog(&self) -> Result<TcpStream, SiteError> {
+        let deadline = Instant::now() + FAREWELL;
+        loop {
+            match TcpStream::connect(("127.0.0.1", self.syslog_port)) {
+                Err(error)
+                    if error.kind() == ErrorKind::ConnectionRefused
+                        && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                other => return other.map_err(failed),
+            }
+        }
+    }
 }
 
 impl SyslogSender {
@@ -49,7 +68,7 @@ impl SyslogSender {
         };
         let name = ServerName::try_from("localhost").map_err(failed)?;
         let connection = ClientConnection::new(Arc::new(config), name).map_err(failed)?;
-        let stream = TcpStream::connect(("127.0.0.1", site.syslog_port)).map_err(failed)?;
+        let stream = site.reach_syslog()?;
         stream.set_read_timeout(Some(FAREWELL)).map_err(failed)?;
         let mut tls = StreamOwned::new(connection, stream);
         while tls.conn.is_handshaking() {

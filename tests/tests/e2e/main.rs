@@ -1,6 +1,14 @@
 //! End-to-end tests: real programs, real sockets on loopback, real files.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails loudly")]
 
+mod crash;
+mod demo;
+mod disk;
+mod files;
 mod node;
+mod refusals;
+mod rsyslog;
 mod seals;
 mod spine;
+mod syslog;
+mod units;

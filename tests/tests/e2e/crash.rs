@@ -1,0 +1,166 @@
+//! kill -9 at random moments, under load from a tailed file and a stock rsyslog.
+
+use crate::rsyslog;
+use logseal_tests::{Running, kong_source, wait_for};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Write,
+    net::TcpStream,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+const KILLS: usize = 20;
+
+/// Writers that go on until they are told to end.
+struct Load {
+    going: Arc<AtomicBool>,
+    file: JoinHandle<Vec<Vec<u8>>>,
+    syslog: JoinHandle<Vec<Vec<u8>>>,
+}
+
+impl Load {
+    fn start(path: PathBuf, rsyslog_port: u16) -> Self {
+        let going = Arc::new(AtomicBool::new(true));
+        let (a, b) = (Arc::clone(&going), Arc::clone(&going));
+        let file = std::thread::spawn(move || {
+            let mut corpus = logseal::site::corpus::Corpus::new(11, 1_795_248_147_000);
+            let (mut file, mut lines) = (File::create(path).unwrap(), Vec::new());
+            while a.load(Ordering::Relaxed) {
+                for _ in 0..20 {
+                    let line = corpus.line("crash").into_bytes();
+                    file.write_all(&line).unwrap();
+                    file.write_all(b"\n").unwrap();
+                    lines.push(line);
+                }
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            lines
+        });
+        let syslog = std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(("127.0.0.1", rsyslog_port)).unwrap();
+            let mut messages = Vec::new();
+            while b.load(Ordering::Relaxed) {
+                let next: Vec<Vec<u8>> = (messages.len()..messages.len() + 5)
+                    .map(|n| {
+                        format!("<134>1 2026-11-21T08:00:00Z web01 app - - - load {n:08}")
+                            .into_bytes()
+                    })
+                    .collect();
+                rsyslog::send(&mut stream, &next);
+                messages.extend(next);
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            let last = b"<134>1 2026-11-21T08:00:00Z web01 app - - - the end".to_vec();
+            rsyslog::send(&mut stream, std::slice::from_ref(&last));
+            messages.push(last);
+            messages
+        });
+        Load { going, file, syslog }
+    }
+
+    fn end(self) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        self.going.store(false, Ordering::Relaxed);
+        (self.file.join().unwrap(), self.syslog.join().unwrap())
+    }
+}
+
+struct Dice(u64);
+
+impl Dice {
+    fn wait(&mut self) {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        // The moment is the point: it is no wait for anything.
+        std::thread::park_timeout(Duration::from_micros(20_000 + self.0 % 300_000));
+    }
+}
+
+/// How many of `sent` are missing, in how many gaps, and how many came twice.
+fn compare(sent: &[Vec<u8>], found: &[Vec<u8>]) -> (usize, usize, usize) {
+    let mut count: HashMap<&[u8], usize> = HashMap::new();
+    for line in found {
+        *count.entry(line).or_default() += 1;
+    }
+    let present: Vec<usize> =
+        sent.iter().map(|l| count.get(l.as_slice()).copied().unwrap_or(0)).collect();
+    let lost = present.iter().filter(|n| **n == 0).count();
+    let gaps = present.windows(2).filter(|pair| pair[0] > 0 && pair[1] == 0).count();
+    let gaps = gaps + usize::from(present.first() == Some(&0));
+    (lost, gaps, present.iter().map(|n| n.saturating_sub(1)).sum())
+}
+
+struct Outcome {
+    file: (usize, usize, usize),
+    syslog: (usize, usize, usize),
+    sent: (usize, usize),
+}
+
+fn under_load(seed: u64, mut kill: impl FnMut(&mut Running)) -> Outcome {
+    let mut running = Running::start(|site| kong_source(site) + &site.syslog_source());
+    let rsyslog = rsyslog::start(&running.site);
+    let load = Load::start(running.site.path("kong.log"), rsyslog.port);
+    let mut dice = Dice(seed);
+    for _ in 0..KILLS {
+        dice.wait();
+        kill(&mut running);
+    }
+    dice.wait();
+    let (lines, messages) = load.end();
+    let end = messages.last().unwrap().clone();
+    let records = wait_for("the last line and the last message", || {
+        let records = running.records();
+        let has = |line: &Vec<u8>| records.iter().any(|record| record.line == *line);
+        (has(&end) && has(lines.last().unwrap())).then_some(records)
+    });
+    let of = |source: &str| -> Vec<Vec<u8>> {
+        records.iter().filter(|r| r.source == source).map(|r| r.line.clone()).collect()
+    };
+    for (n, record) in records.iter().enumerate() {
+        assert_eq!(record.n, n as u64, "numbers without gaps");
+    }
+    Outcome {
+        file: compare(&lines, &of("kong")),
+        syslog: compare(&messages, &of("syslog")),
+        sent: (lines.len(), messages.len()),
+    }
+}
+
+#[test]
+fn killing_the_ledger_loses_and_repeats_nothing() {
+    let outcome = under_load(0x5eed_0001, |running| {
+        running.ledger.kill().unwrap();
+        running.ledger = running.site.start_ledger().unwrap();
+    });
+    let (lines, messages) = outcome.sent;
+    println!(
+        "{KILLS} kills of the ledger: file {lines} lines, rsyslog {messages} messages; lost, gaps, twice: file {:?}, rsyslog {:?}",
+        outcome.file, outcome.syslog
+    );
+    assert_eq!(outcome.file, (0, 0, 0));
+    assert_eq!(outcome.syslog, (0, 0, 0));
+}
+
+#[test]
+fn killing_the_agent_loses_and_repeats_nothing_of_a_file() {
+    let outcome = under_load(0x5eed_0002, |running| {
+        running.agent.kill().unwrap();
+        running.agent = running.site.start_agent("gw01").unwrap();
+    });
+    let (lines, messages) = outcome.sent;
+    let (lost, gaps, twice) = outcome.syslog;
+    println!(
+        "{KILLS} kills of the agent: file {lines} lines, lost, gaps, twice {:?}; rsyslog {messages} messages: \
+         {lost} lost in {gaps} gaps that plain TCP cannot know of, {twice} sent again by rsyslog",
+        outcome.file
+    );
+    assert_eq!(outcome.file, (0, 0, 0));
+    assert!(gaps <= KILLS, "at most one gap a kill: anything else was lost after it was received");
+}
