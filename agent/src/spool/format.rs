@@ -1,4 +1,4 @@
-//! The spool's records as bytes; byte diagrams are in `docs/formats-spool.md`.
+//! The spool's records as bytes; byte diagrams are in `docs/formats.md`.
 
 use journal::Seq;
 use pipeline::line::{FileId, FilePosition, Fingerprint};
@@ -15,6 +15,7 @@ use super::positions::{NamedChange, Positions};
 const VERSION: u8 = 1;
 const KIND_BATCH: u8 = 1;
 const KIND_STATE: u8 = 2;
+const KIND_CHANGES: u8 = 3;
 
 const REACHED: u8 = 1;
 const RENAMED: u8 = 2;
@@ -90,6 +91,8 @@ pub enum Decoded<'a> {
     Batch(Box<BatchRecord<'a>>),
     /// A state.
     State(Box<StateRecord>),
+    /// Changes without a batch.
+    Changes(Vec<NamedChange<'a>>),
 }
 
 /// What stands in a batch record in front of the encoded batch.
@@ -104,10 +107,14 @@ pub(super) fn batch_head(
     out.extend_from_slice(&received.map_or(0, |time| time.0).to_be_bytes());
     out.extend_from_slice(&sealed.0.to_be_bytes());
     put_frontier(&mut out, after);
-    put_count(&mut out, changes.len());
-    for change in changes {
-        put_change(&mut out, change);
-    }
+    put_changes(&mut out, changes);
+    out
+}
+
+/// A record of changes that no batch goes along with.
+pub(super) fn changes_record(changes: &[NamedChange<'_>]) -> Vec<u8> {
+    let mut out = vec![VERSION, KIND_CHANGES];
+    put_changes(&mut out, changes);
     out
 }
 
@@ -151,10 +158,7 @@ impl<'a> BatchRecord<'a> {
         let received = Some(UnixMillis(reader.u64()?)).filter(|time| time.0 != 0);
         let sealed = UnixMillis(reader.u64()?);
         let after = take_frontier(&mut reader)?;
-        let mut changes = Vec::new();
-        for _ in 0..reader.u32()? {
-            changes.push(take_change(&mut reader)?);
-        }
+        let changes = take_changes(&mut reader)?;
         let encoded = reader.take(reader.left())?;
         let batch = SealedBatch::decode(encoded)?;
         Ok(BatchRecord { received, sealed, after, changes, encoded, batch })
@@ -174,6 +178,11 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded<'_>, FormatError> {
     match reader.u8()? {
         KIND_BATCH => Ok(Decoded::Batch(Box::new(BatchRecord::decode(reader)?))),
         KIND_STATE => Ok(Decoded::State(Box::new(StateRecord::decode(reader)?))),
+        KIND_CHANGES => {
+            let changes = take_changes(&mut reader)?;
+            reader.finish()?;
+            Ok(Decoded::Changes(changes))
+        }
         other => Err(FormatError::Kind(other)),
     }
 }
@@ -196,6 +205,19 @@ fn take_frontier(reader: &mut Reader<'_>) -> Result<Frontier, FormatError> {
     let hashes: Result<Vec<Hash>, Malformed> =
         (0..size.0.count_ones()).map(|_| reader.array().map(Hash)).collect();
     Ok(Frontier::from_hashes(size, &hashes?)?)
+}
+
+fn put_changes(out: &mut Vec<u8>, changes: &[NamedChange<'_>]) {
+    put_count(out, changes.len());
+    changes.iter().for_each(|change| put_change(out, change));
+}
+
+fn take_changes<'a>(reader: &mut Reader<'a>) -> Result<Vec<NamedChange<'a>>, FormatError> {
+    let mut changes = Vec::new();
+    for _ in 0..reader.u32()? {
+        changes.push(take_change(reader)?);
+    }
+    Ok(changes)
 }
 
 fn put_change(out: &mut Vec<u8>, change: &NamedChange<'_>) {
@@ -318,7 +340,7 @@ mod tests {
             let bytes = state.encode();
             match decode(&bytes).unwrap() {
                 Decoded::State(read) => prop_assert_eq!(*read, state),
-                Decoded::Batch(_) => prop_assert!(false),
+                _ => prop_assert!(false),
             }
             for len in 0..bytes.len() {
                 prop_assert!(decode(&bytes[..len]).is_err());
@@ -345,12 +367,16 @@ mod tests {
                     prop_assert_eq!(read.received, Some(received).filter(|t| t.0 != 0));
                     prop_assert_eq!((read.sealed, read.after), (UnixMillis(9), frontier(size)));
                 }
-                Decoded::State(_) => prop_assert!(false),
+                _ => prop_assert!(false),
+            }
+            match decode(&changes_record(&changes)).unwrap() {
+                Decoded::Changes(read) => prop_assert_eq!(read, changes),
+                _ => prop_assert!(false),
             }
         }
 
         #[test]
-        fn no_bytes_make_a_start_panic(mut bytes: Vec<u8>, kind in 1u8..=2, framed: bool) {
+        fn no_bytes_make_a_start_panic(mut bytes: Vec<u8>, kind in 1u8..=3, framed: bool) {
             if framed {
                 bytes.splice(0..0, [VERSION, kind]);
             }

@@ -85,6 +85,12 @@ impl Walk<'_> {
         match read(self.dir, seq, bytes)? {
             Decoded::State(state) => self.take_state(seq, *state),
             Decoded::Batch(batch) => self.apply(seq, &batch, bytes.len()),
+            Decoded::Changes(changes) => {
+                if let Some(state) = &mut self.state {
+                    changes.iter().for_each(|change| state.positions.apply(change));
+                }
+                Ok(())
+            }
         }
     }
 

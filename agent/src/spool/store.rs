@@ -13,7 +13,7 @@ use record::{
 
 use super::{
     Backlog, NamedChange, Positions, SpoolError, StateRecord,
-    format::batch_head,
+    format::{batch_head, changes_record},
     recover::{Recovered, recover},
 };
 
@@ -169,6 +169,9 @@ impl Spool {
 
     /// Appends a batch and its positions as one record; durable after [`Spool::sync`].
     ///
+    /// A seal without records that is no newer than the last one says nothing, and the ledger could
+    /// not tell it from that: it goes no further, and its positions are written without it.
+    ///
     /// # Errors
     /// After [`journal::Error::Full`] the batch is not in the spool and may be appended again;
     /// after every other error the process must stop.
@@ -189,8 +192,14 @@ impl Spool {
         }
         let changes: Vec<NamedChange<'_>> =
             outgoing.positions.iter().map(|change| named(&self.sources, change)).collect();
-        let head = batch_head(received, sealed, &outgoing.sealed.after, &changes);
-        let encoded = batch.encode();
+        let (head, encoded) = match batch.count == 0 && batch.seal.time <= self.sealed {
+            true if changes.is_empty() => return Ok(()),
+            true => (changes_record(&changes), Vec::new()),
+            false => {
+                let head = batch_head(received, sealed, &outgoing.sealed.after, &changes);
+                (head, batch.encode())
+            }
+        };
         self.journal.append(&[&head, &encoded])?;
         for change in &changes {
             self.positions.apply(change);

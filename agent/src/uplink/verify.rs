@@ -87,7 +87,7 @@ impl Verifier {
         let bytes = self.reader.read(batch.seq).map_err(unreadable)?;
         match decode(&bytes).map_err(unreadable)? {
             Decoded::Batch(record) => compute_leaves(&record.batch).map_err(unreadable),
-            Decoded::State(_) => unreachable!("a batch was read from this record before"),
+            _ => unreachable!("a batch was read from this record before"),
         }
     }
 

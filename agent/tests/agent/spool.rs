@@ -8,7 +8,7 @@ use logseal_agent::{
     spool::{Decoded, Inbox, Owner, Spool, SpoolError, decode},
 };
 use pipeline::{
-    PositionChange,
+    Outgoing, PositionChange,
     line::{FilePosition, SourceId},
 };
 use record::{TreeSize, UnixMillis, UnixSeconds, crypto::PublicKey};
@@ -27,7 +27,7 @@ fn batches(spool: &Spool, from: Seq) -> Vec<(Seq, Vec<u8>)> {
         .iter()
         .filter_map(|(seq, bytes)| match decode(bytes).unwrap() {
             Decoded::Batch(batch) => Some((*seq, batch.encoded.to_vec())),
-            Decoded::State(_) => None,
+            _ => None,
         })
         .collect()
 }
@@ -185,6 +185,31 @@ fn positions_follow_files_that_are_renamed_and_forget_those_that_are_gone() {
     assert_eq!(spool.positions("kong"), [FilePosition { file: file(8), offset: 3 }]);
     assert_eq!(spool.positions("syslog"), [other]);
     assert_eq!(spool.positions("new"), []);
+}
+
+#[test]
+fn positions_that_come_within_the_second_of_a_seal_cost_no_seal_that_the_ledger_would_refuse() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = established(dir.path());
+    let mut sealer = Sealer::new(spool.log().frontier);
+    append(&mut spool, &mut sealer, 3);
+    let before = spool.log();
+    let mut outgoing = sealer.seal(0);
+    outgoing.sealed.batch.seal.time = before.sealed;
+    spool.append(&outgoing, None, UnixMillis(8)).unwrap();
+    let silent = Outgoing { positions: vec![], ..outgoing.clone() };
+    let position = FilePosition { file: file(9), offset: 44 };
+    outgoing.positions = vec![PositionChange::Reached(SourceId(1), position)];
+    spool.append(&outgoing, None, UnixMillis(8)).unwrap();
+    let next = spool.sync().unwrap().seq;
+    spool.append(&silent, None, UnixMillis(8)).unwrap();
+    assert_eq!(spool.sync().unwrap().seq, next, "nothing to say, nothing written");
+    let crashed = snapshot(dir.path());
+    drop(spool);
+    let spool = open(crashed.path()).unwrap();
+    assert_eq!(spool.positions("syslog"), [position]);
+    assert_eq!(spool.log().frontier, before.frontier);
+    assert_eq!(batches(&spool, spool.backlog().from).len(), 1);
 }
 
 #[test]
