@@ -39,7 +39,6 @@ impl Alarm {
 
     /// The agent must stop.
     pub fn raise(&self, fatal: Fatal) {
-        tracing::error!(error = %fatal, "the agent stops");
         let _ = self.0.try_send(fatal);
     }
 

@@ -50,12 +50,6 @@ impl Cursor {
         self.loaded.take()
     }
 
-    /// Reads again from `seq` on.
-    pub(super) fn rewind(&mut self, seq: Seq) {
-        self.loaded = None;
-        self.next = seq;
-    }
-
     fn load(&self, seq: Seq, mut bytes: Vec<u8>) -> Result<Option<Loaded>, Trouble> {
         let Decoded::Batch(record) = decode(&bytes).map_err(unreadable)? else { return Ok(None) };
         self.check(&record.batch)?;

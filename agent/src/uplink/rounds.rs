@@ -17,7 +17,7 @@ use super::{
     hello::greet,
     judge::{OurLog, judge},
     reporter::Reporter,
-    session::Session,
+    session::{Parts, Session},
     trouble::Trouble,
     verify::Verifier,
 };
@@ -81,7 +81,7 @@ impl Uplink {
         loop {
             for node in &self.settings.nodes {
                 let before = self.progress.get().seq;
-                let (accepted, trouble) = self.attempt(node, &mut rounds).await;
+                let (accepted, trouble) = self.attempt(node, &rounds.reporter).await;
                 rounds.note(node, trouble, accepted);
                 if self.progress.get().seq > before {
                     rounds.backoff.reset();
@@ -94,7 +94,7 @@ impl Uplink {
     }
 
     /// One connection to one node, to its end; whether the node took our log, and what ended it.
-    async fn attempt(&self, node: &NodeAddress, rounds: &mut Rounds) -> (bool, Trouble) {
+    async fn attempt(&self, node: &NodeAddress, reporter: &Reporter) -> (bool, Trouble) {
         let settings = &*self.settings;
         let connection = match greet(settings, node).await {
             Ok(connection) => connection,
@@ -107,16 +107,21 @@ impl Uplink {
             Ok(state) => state,
             Err(trouble) => return (false, trouble),
         };
-        let (name, next) = (&connection.welcome.node, state.next);
-        tracing::info!(%node, name, next, "connected to the ledger");
-        rounds.reporter.well(node);
+        reporter.connected(node, &connection.welcome.node, state.next);
         let label = NodeLabel { node: node.to_string() };
         settings.metrics.uplink_connections.get_or_create(&label).inc();
         let connected = settings.metrics.uplink_connected.get_or_create_owned(&label);
         connected.set(1);
         let cursor = Cursor::new(self.reader.clone(), seq, state, settings.spool.clone());
-        let session =
-            Session::new(settings, node, &self.verifier, &self.inbox, &self.progress, cursor);
+        let session = Session::new(Parts {
+            settings,
+            node,
+            reporter,
+            verifier: &self.verifier,
+            inbox: &self.inbox,
+            progress: &self.progress,
+            cursor,
+        });
         let trouble = session.run(connection, self.durable.clone()).await;
         connected.set(0);
         (!matches!(trouble, Trouble::Stop(_)), trouble)

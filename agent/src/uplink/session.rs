@@ -1,9 +1,8 @@
 //! One connection: batches out, receipts in, neither waiting for the other.
 //!
 //! Two futures of one task share the [`Session`]; none of its borrows lives
-//! across an await. A node that cannot take more is left alone for a while on
-//! the same connection: refusals do not say which batch they are for, so
-//! everything under way is answered first and then offered again.
+//! across an await. Whatever a node refuses ends the session: the next one
+//! begins with what the ledger says it has, so nothing needs to be undone here.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,18 +10,22 @@ use std::{
     time::Duration,
 };
 
-use link::message::{BatchReceipt, FromNode, Refusal, RefusalCode, ToNode};
+use link::{
+    frame::FrameWriter,
+    message::{BatchReceipt, FromNode, ToNode},
+};
 use record::UnixMillis;
 use tokio::{
+    io::AsyncWrite,
     sync::{Notify, watch},
     time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{
     UplinkSettings,
-    backoff::Backoff,
     cursor::{Cursor, Loaded},
     hello::Connection,
+    reporter::Reporter,
     rounds::Progress,
     trouble::Trouble,
     verify::Verifier,
@@ -33,60 +36,49 @@ use crate::{
     spool::{Durable, Inbox},
 };
 
+/// What a session works with.
+pub(super) struct Parts<'a> {
+    pub(super) settings: &'a UplinkSettings,
+    pub(super) node: &'a NodeAddress,
+    pub(super) reporter: &'a Reporter,
+    pub(super) verifier: &'a Verifier,
+    pub(super) inbox: &'a Inbox,
+    pub(super) progress: &'a Cell<Progress>,
+    /// Where the batches that are to be handed over begin.
+    pub(super) cursor: Cursor,
+}
+
 /// A connection while it serves.
 pub(super) struct Session<'a> {
     settings: &'a UplinkSettings,
     node: &'a NodeAddress,
+    reporter: &'a Reporter,
     verifier: &'a Verifier,
     inbox: &'a Inbox,
     progress: &'a Cell<Progress>,
-    shared: RefCell<Shared>,
-    /// The window has room, or a pause began or may end.
+    shared: RefCell<(Cursor, Window)>,
+    /// The window has room again, or the next ping is due at another time.
     changed: Notify,
+    /// When the node was last heard.
     heard: Cell<Instant>,
+    /// When it was asked for a sign of life that has not come yet.
     pinged: Cell<Option<Instant>>,
-    /// The log says that the node takes nothing.
-    busy: Cell<bool>,
-}
-
-struct Shared {
-    cursor: Cursor,
-    window: Window,
-    pause: Option<Pause>,
-    backoff: Backoff,
-}
-
-/// The node cannot take more.
-#[derive(Clone, Copy, Debug)]
-struct Pause {
-    until: Instant,
-    /// By when everything under way must have been answered.
-    patience: Instant,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(
-        settings: &'a UplinkSettings,
-        node: &'a NodeAddress,
-        verifier: &'a Verifier,
-        inbox: &'a Inbox,
-        progress: &'a Cell<Progress>,
-        cursor: Cursor,
-    ) -> Self {
-        let timing = &settings.timing;
-        let backoff = Backoff::new(timing.pause_min, timing.pause_max);
-        let shared = Shared { cursor, window: Window::default(), pause: None, backoff };
+    pub(super) fn new(parts: Parts<'a>) -> Self {
+        let Parts { settings, node, reporter, verifier, inbox, progress, cursor } = parts;
         Session {
             settings,
             node,
+            reporter,
             verifier,
             inbox,
             progress,
-            shared: RefCell::new(shared),
+            shared: RefCell::new((cursor, Window::default())),
             changed: Notify::new(),
             heard: Cell::new(Instant::now()),
             pinged: Cell::new(None),
-            busy: Cell::new(false),
         }
     }
 
@@ -115,9 +107,9 @@ impl<'a> Session<'a> {
         trouble
     }
 
-    async fn send<W: tokio::io::AsyncWrite + Unpin>(
+    async fn send<W: AsyncWrite + Unpin>(
         &self,
-        writer: &mut link::frame::FrameWriter<W>,
+        writer: &mut FrameWriter<W>,
         mut durable: watch::Receiver<Durable>,
     ) -> Result<Infallible, Trouble> {
         loop {
@@ -135,39 +127,22 @@ impl<'a> Session<'a> {
             if written {
                 writer.flush().await?;
             }
-            let (wake, pausing) = self.wake_at();
             tokio::select! {
-                // While the node is left alone, new batches are no news.
-                moved = durable.changed(), if !pausing => {
+                moved = durable.changed() => {
                     if moved.is_err() {
                         // The writer of the spool is gone: the process is ending.
                         std::future::pending::<()>().await;
                     }
                 }
                 () = self.changed.notified() => {}
-                () = sleep_until(wake) => {}
+                () = sleep_until(self.next_ping()) => {}
             }
         }
     }
 
-    /// The next batch to hand over, if there is one and it may be.
+    /// The next batch to hand over, if there is one and the window has room.
     fn next(&self) -> Result<Option<Vec<u8>>, Trouble> {
-        let Shared { cursor, window, pause, .. } = &mut *self.shared.borrow_mut();
-        if let Some(current) = *pause {
-            let now = Instant::now();
-            if window.unanswered() > 0 && now >= current.patience {
-                return Err(Trouble::Busy(
-                    "it did not answer everything that was under way".into(),
-                ));
-            }
-            if window.unanswered() > 0 || now < current.until {
-                return Ok(None);
-            }
-            *pause = None;
-            if let Some(first) = window.rewind() {
-                cursor.rewind(first);
-            }
-        }
+        let (cursor, window) = &mut *self.shared.borrow_mut();
         let Some(loaded) = cursor.peek()? else { return Ok(None) };
         if !window.has_room(loaded.flight.bytes) {
             return Ok(None);
@@ -186,18 +161,19 @@ impl<'a> Session<'a> {
         }
         match answer {
             FromNode::Receipt(receipt) => self.handle_receipt(&receipt),
-            FromNode::Refused(refusal) => self.handle_refusal(refusal),
+            FromNode::Refused(refusal) => {
+                Err(Trouble::refused(refusal, &self.settings.agent, &self.settings.vkey))
+            }
             FromNode::Pong => Ok(()),
             _ => Err(Trouble::Unexpected),
         }
     }
 
     fn handle_receipt(&self, receipt: &BatchReceipt) -> Result<(), Trouble> {
-        let Shared { window, pause, backoff, .. } = &mut *self.shared.borrow_mut();
+        let (_, window) = &mut *self.shared.borrow_mut();
         let Some(batch) = window.find(receipt) else {
-            // Offered twice, answered twice.
-            tracing::debug!(node = %self.node, start = receipt.start, "a receipt that nobody waits for");
-            window.answered();
+            let (node, start) = (self.node, receipt.start);
+            tracing::debug!(%node, start, "a receipt that nobody waits for");
             return Ok(());
         };
         self.verifier.verify(self.node, batch, receipt)?;
@@ -213,35 +189,10 @@ impl<'a> Session<'a> {
             self.progress.set(Progress { seq, base, root });
             self.inbox.release(seq);
         }
-        if pause.is_none() {
-            backoff.reset();
-            if self.busy.take() {
-                tracing::info!(node = %self.node, "the node takes batches again");
-            }
-        }
+        self.reporter.receipted(self.node);
         self.measure(window);
         self.changed.notify_one();
         Ok(())
-    }
-
-    fn handle_refusal(&self, refusal: Refusal) -> Result<(), Trouble> {
-        let Shared { window, pause, backoff, .. } = &mut *self.shared.borrow_mut();
-        window.answered();
-        self.changed.notify_one();
-        match (refusal.code, &pause) {
-            // What was behind a batch that was not taken is not the next.
-            (RefusalCode::Busy | RefusalCode::NotNext, Some(_)) => Ok(()),
-            (RefusalCode::Busy, None) => {
-                let until = Instant::now() + backoff.pause();
-                *pause = Some(Pause { until, patience: until + self.settings.timing.connect });
-                if !self.busy.replace(true) {
-                    let message = refusal.message;
-                    tracing::warn!(node = %self.node, message, "the node takes nothing at the moment: batches wait");
-                }
-                Ok(())
-            }
-            _ => Err(Trouble::refused(refusal, &self.settings.agent, &self.settings.vkey)),
-        }
     }
 
     fn observe(&self, batch: &InFlight) {
@@ -260,22 +211,15 @@ impl<'a> Session<'a> {
     }
 
     fn ping_is_due(&self) -> bool {
-        self.pinged.get().is_none()
-            && Instant::now() >= self.heard.get() + self.settings.timing.ping
+        self.pinged.get().is_none() && Instant::now() >= self.next_ping()
     }
 
-    /// When sending has something to do although nothing changed, and whether it is pausing.
-    fn wake_at(&self) -> (Instant, bool) {
-        let timing = &self.settings.timing;
-        // After a ping the receiver's patience decides.
-        let ping = match self.pinged.get() {
-            None => self.heard.get() + timing.ping,
-            Some(at) => at + timing.dead,
-        };
-        match self.shared.borrow().pause {
-            None => (ping, false),
-            Some(pause) if Instant::now() < pause.until => (ping.min(pause.until), true),
-            Some(pause) => (ping.min(pause.patience), true),
+    /// When sending has something to do although nothing changed. After a ping
+    /// the receiver's patience decides.
+    fn next_ping(&self) -> Instant {
+        match self.pinged.get() {
+            None => self.heard.get() + self.settings.timing.ping,
+            Some(at) => at + self.settings.timing.dead,
         }
     }
 }

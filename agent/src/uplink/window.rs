@@ -64,8 +64,6 @@ pub(super) struct Reached {
 pub(super) struct Window {
     batches: VecDeque<InFlight>,
     bytes: usize,
-    /// Handed over and not answered, by a receipt or by a refusal.
-    unanswered: usize,
 }
 
 impl Window {
@@ -79,7 +77,6 @@ impl Window {
     pub(super) fn push(&mut self, batch: InFlight) {
         debug_assert!(self.batches.back().is_none_or(|last| last.seq < batch.seq));
         self.bytes += batch.bytes;
-        self.unanswered += 1;
         self.batches.push_back(batch);
     }
 
@@ -93,7 +90,6 @@ impl Window {
 
     /// A batch's receipt was verified. Answers how far all batches have theirs, if that moved.
     pub(super) fn done(&mut self, seq: Seq) -> Option<Reached> {
-        self.answered();
         let batch = self.batches.iter_mut().find(|batch| batch.seq == seq)?;
         batch.done = true;
         let (mut reached, mut batches, mut records) = (None, 0, 0);
@@ -107,26 +103,9 @@ impl Window {
         reached
     }
 
-    /// A batch was answered, whichever it was.
-    pub(super) fn answered(&mut self) {
-        self.unanswered = self.unanswered.saturating_sub(1);
-    }
-
-    /// How many batches are not answered.
-    pub(super) fn unanswered(&self) -> usize {
-        self.unanswered
-    }
-
     /// How many batches are under way.
     pub(super) fn len(&self) -> usize {
         self.batches.len()
-    }
-
-    /// Gives all batches up and says with which record to begin again.
-    pub(super) fn rewind(&mut self) -> Option<Seq> {
-        let first = self.batches.iter().find(|batch| !batch.done).map(|batch| batch.seq);
-        *self = Window::default();
-        first
     }
 }
 
@@ -159,9 +138,7 @@ mod tests {
         assert_eq!(window.done(Seq(5)), None);
         let reached = window.done(Seq(3)).unwrap();
         assert_eq!((reached.seq, reached.size, reached.records), (Seq(6), TreeSize(6), 3));
-        assert_eq!((window.len(), window.unanswered()), (1, 1));
-        assert_eq!(window.rewind(), Some(Seq(6)));
-        assert_eq!(window.rewind(), None);
+        assert_eq!((window.len(), window.done(Seq(6)).unwrap().seq), (1, Seq(7)));
     }
 
     #[test]

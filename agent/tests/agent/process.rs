@@ -72,6 +72,7 @@ fn sealed(spool: &Path) -> u64 {
     let ends = records.filter_map(|(_, bytes)| match decode(&bytes).unwrap() {
         Decoded::Batch(batch) => batch.batch.end(),
         Decoded::State(state) => Some(state.frontier.size()),
+        Decoded::Changes(_) => None,
     });
     ends.last().unwrap_or_default().0
 }
@@ -135,6 +136,64 @@ async fn lines_are_sealed_while_no_node_can_be_reached() {
     let node = ledger.node_at(&machine.certificates, &address).await;
     until("what was sealed is there", || ledger.records() == 500).await;
     drop((agent, node));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_taken_up_without_a_restart_and_bad_ones_change_nothing() {
+    let ledger = Ledger::new();
+    let (machine, _node) = enrolled(&ledger, Mood::Honest).await;
+    let path = machine.dir.path().join("log/access.log");
+    let mut log = OpenOptions::new().append(true).open(&path).unwrap();
+    write(&mut log, 0, 10);
+    let mut agent = Agent::start(&machine.file());
+    until("the log has begun", || ledger.records() == 10).await;
+    let mut said = BufReader::new(agent.0.stderr.take().unwrap()).lines();
+    let mut wait_for = |what: &str| {
+        assert!(said.by_ref().map_while(Result::ok).any(|line| line.contains(what)), "{what}");
+    };
+    agent.signal(rustix::process::Signal::HUP);
+    wait_for("certificates and revocation lists were taken up");
+    let cert = Config::load(&machine.file()).unwrap().tls.cert;
+    std::fs::write(cert, "no certificate").unwrap();
+    agent.signal(rustix::process::Signal::HUP);
+    wait_for("the old ones stay in use");
+    write(&mut log, 10, 20);
+    until("it works as before", || ledger.records() == 20).await;
+}
+
+#[test]
+fn the_program_answers_with_the_exit_codes_that_are_documented() {
+    let machine = Machine::new();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_logseal-agent"));
+        let output = command.args(args).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let config = machine.file().display().to_string();
+    let (code, _, said) = run(&["run", "--config", &config]);
+    assert_eq!(code, 2);
+    assert!(said.contains("logseal-agent key --config"), "there is no key yet: {said}");
+    let (code, vkey, said) = run(&["key", "--config", &config]);
+    assert_eq!((code, vkey.lines().count()), (0, 1), "{said}");
+    let (code, json, _) = run(&["key", "--json", "--config", &config]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (code, json["vkey"].as_str(), json["created"].as_bool()),
+        (0, Some(vkey.trim()), Some(false))
+    );
+    let (code, answer, _) = run(&["check", "--config", &config]);
+    assert_eq!((code, answer.lines().next()), (0, Some("ok")));
+    let wrong = Machine { text: machine.text.replace("[spool]", "[spol]"), ..Machine::new() };
+    let (code, json, _) =
+        run(&["check", "--json", "--config", &wrong.file().display().to_string()]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, json["ok"].as_bool()), (2, Some(false)));
+    assert!(json["problems"][0].as_str().unwrap().contains("unknown field `spol`"), "{json}");
+    assert_eq!(run(&["fly"]).0, 2);
+    for args in [&["man"][..], &["completions", "bash"]] {
+        assert!(run(args).1.contains("logseal-agent"), "{args:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -177,15 +177,14 @@ async fn a_receipt_that_is_no_proof_releases_nothing_and_is_kept_as_evidence() {
 }
 
 #[tokio::test]
-async fn a_busy_node_gets_every_batch_in_order_on_the_same_connection() {
+async fn a_busy_node_gets_every_batch_in_order_once_it_has_room() {
     let world = World::new();
     fill(&world, 9);
     let node = world.ledger.node(&world.certificates, &[Mood::Busy]).await;
     let settings = world.settings(&[&node]);
     drain(&world, &settings, total(9)).await;
-    let state = world.ledger.state();
-    assert_eq!(state.refused.len(), 9);
-    assert_eq!(state.greetings, 1, "no connection was given up");
+    assert_eq!(world.ledger.state().refused.len(), 9);
+    assert!(problems(&settings, "busy") > 0);
 }
 
 #[tokio::test]
