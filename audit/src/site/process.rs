@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::File,
     io::{Read, Seek, SeekFrom},
-    os::unix::net::UnixDatagram,
+    os::unix::{net::UnixDatagram, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -62,6 +62,8 @@ impl Process {
             .env("NOTIFY_SOCKET", &socket)
             .env_remove("JOURNAL_STREAM")
             .stdin(Stdio::null())
+            // Ctrl-C is for the program that shows the site, not for the site.
+            .process_group(0)
             .stdout(out)
             .stderr(err)
             .spawn()

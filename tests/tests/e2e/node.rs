@@ -128,6 +128,43 @@ fn a_node_goes_on_after_a_stop_a_kill_and_the_loss_of_everything_derived() {
 }
 
 #[test]
+fn a_block_that_was_lost_or_kept_unacknowledged_is_neither_missing_nor_twice() {
+    let (_dir, site) = configured();
+    let mut ledger = site.start_ledger().unwrap();
+    let mut log = fill(&site, 5);
+    ledger.stop(LIMIT).unwrap();
+    let copy = |from: &str, to: &str| {
+        let (from, to) = (site.path(from), site.path(to));
+        let _ = std::fs::remove_dir_all(&to);
+        let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+        assert!(copied.success());
+    };
+    copy("store", "old");
+    let last = log.seal(&["the last one"]).batch.encode();
+    let submit_last = || {
+        let (mut wire, _) = Wire::connect(&site, "agent", "gw01");
+        assert!(matches!(wire.submit(&last), FromNode::Receipt(_)));
+        records(&site).1.len()
+    };
+    ledger = site.start_ledger().unwrap();
+    assert_eq!(submit_last(), 11);
+    ledger.stop(LIMIT).unwrap();
+    // Kept: the block is durable, what is derived from it never came to the disk.
+    copy("old/index", "store/index");
+    copy("old/tree", "store/tree");
+    ledger = site.start_ledger().unwrap();
+    assert_eq!(records(&site).1.len(), 11);
+    assert_eq!(submit_last(), 11);
+    ledger.stop(LIMIT).unwrap();
+    // Lost: what is derived came to the disk, the block itself never did.
+    copy("old/blocks", "store/blocks");
+    ledger = site.start_ledger().unwrap();
+    assert_eq!(records(&site).1.len(), 10);
+    assert_eq!(submit_last(), 11);
+    ledger.stop(LIMIT).unwrap();
+}
+
+#[test]
 fn an_audit_of_the_store_names_the_first_entry_that_was_altered() {
     let (_dir, site) = configured();
     let mut ledger = site.start_ledger().unwrap();
