@@ -385,3 +385,31 @@ impl mct::Context for Ledger {
 pub(crate) fn verifies(address: &[u8; 32], message: &[u8], signature: &Sig) -> bool {
     PublicKey(*address).verifies(message, &Signature(signature.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mct::Context as _;
+
+    #[test]
+    fn votes_of_today_can_be_checked_in_ten_years() {
+        let (height, address, id) = (Height(2), Address([7; 32]), BlockId([9; 32]));
+        let sevens = [7; 32];
+        let bytes = |parts: &[&[u8]]| parts.concat();
+        let (two, round) = (2u64.to_be_bytes(), 1i64.to_be_bytes());
+
+        let nil = Ledger.new_prevote(height, Round::new(1), NilOrVal::Nil, address);
+        let expected = bytes(&[b"logseal/vote/v1\n\x01", &two, &round, &[0], &sevens]);
+        assert_eq!(nil.sign_bytes(), expected);
+
+        let vote = Ledger.new_precommit(height, Round::new(1), NilOrVal::Val(id), address);
+        let expected = bytes(&[b"logseal/vote/v1\n\x02", &two, &round, &[1], &[9; 32], &sevens]);
+        assert_eq!(vote.sign_bytes(), expected);
+
+        let proposal = Ledger.new_proposal(height, Round::new(1), id, Round::Nil, address);
+        let nowhere = (-1i64).to_be_bytes();
+        let expected =
+            bytes(&[b"logseal/proposal/v1\n", &two, &round, &nowhere, &[9; 32], &sevens]);
+        assert_eq!(proposal.sign_bytes(), expected);
+    }
+}

@@ -1,0 +1,130 @@
+//! The block of the worked examples in `docs/formats.md`, made of the batch and the enrolment that
+//! the crate `record` pins, and compared with the fixtures beside them.
+#![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
+
+#[path = "../../../record/tests/support/fixture.rs"]
+mod fixture;
+
+use fixture::Fixtures;
+use logseal_replica::{
+    Block, Executed, Identity, LedgerState, Output, Params, Pending, Replica,
+    entries::for_each_entry, execute::replay,
+};
+use record::{
+    UnixMillis,
+    batch::{Codec, SealedBatch},
+    crypto::SigningKey,
+    enrolment::Enrolment,
+    entry::Enterprise,
+    merkle::{EntryIndex, leaf_hash},
+    note::{NoteSigner, SignatureType, SignedNote},
+};
+use zeroize::Zeroizing;
+
+const FIRST_DECIDED: UnixMillis = UnixMillis(1_795_255_200_040);
+const DECIDED: UnixMillis = UnixMillis(1_795_255_347_260);
+
+fn fixtures() -> Fixtures {
+    Fixtures::seen_from(env!("CARGO_MANIFEST_DIR"), "../../record")
+}
+
+fn params() -> Params {
+    let origin = "ledger.city.example/access".parse().unwrap();
+    Params { origin, enterprise: Enterprise::default() }
+}
+
+fn consensus_key() -> SigningKey {
+    SigningKey::from_seed(&Zeroizing::new([3; 32]))
+}
+
+fn replica() -> Replica {
+    let signer = |name: &str, kind, seed| {
+        NoteSigner::new(name.parse().unwrap(), kind, &Zeroizing::new([seed; 32]))
+    };
+    let identity = Identity {
+        name: "node1".parse().unwrap(),
+        log: signer("ledger.city.example/access", SignatureType::Ed25519, 1),
+        cosigner: signer("ledger.city.example/access/node/node1", SignatureType::CosignatureV1, 2),
+    };
+    Replica::new(params(), identity, LedgerState::genesis(), consensus_key())
+}
+
+/// The ledger's two blocks, and the states in front of them.
+struct Story {
+    blocks: [Executed; 2],
+    before: [LedgerState; 2],
+    checkpoint: SignedNote,
+}
+
+fn story() -> Story {
+    let (pinned, mut replica) = (fixtures(), replica());
+    let genesis = replica.state().clone();
+    replica
+        .handle_enrolment(Enrolment::decode(&pinned.read_hex("enrolment.hex")).unwrap())
+        .unwrap();
+    let first = decide(&mut replica, FIRST_DECIDED);
+    replica.handle_durable(&first, FIRST_DECIDED.seconds());
+
+    let (between, encoded) = (replica.state().clone(), pinned.read_hex("batch.hex"));
+    let batch = SealedBatch::decode(&encoded).unwrap();
+    let log = replica.log_of(&batch.agent).unwrap();
+    let verified = batch.open(&params().origin, log, &mut Codec::default(), &mut vec![]).unwrap();
+    replica.handle_batch(Pending::new(verified, encoded)).unwrap();
+    let second = decide(&mut replica, DECIDED);
+    let checkpoint = replica.handle_durable(&second, DECIDED.seconds());
+    Story { blocks: [first, second], before: [genesis, between], checkpoint }
+}
+
+fn decide(replica: &mut Replica, now: UnixMillis) -> Executed {
+    let Some(Output::Append(executed)) = replica.poll(now).unwrap() else {
+        panic!("there is work")
+    };
+    *executed
+}
+
+#[test]
+fn a_block_of_today_is_read_and_executed_in_ten_years() {
+    let (pinned, story) = (fixtures(), story());
+    let [_, second] = &story.blocks;
+    pinned.pin_hex("block-header.hex", &second.block.header.encode());
+    pinned.pin("block-id", format!("{}\n", second.block.header.id()).as_bytes());
+    pinned.pin_hex("block.hex", &second.block.encode_parts().concat());
+    let block = Block::decode(&pinned.read_hex("block.hex")).unwrap();
+    let again = replay(&params(), &story.before[1], block, &mut Codec::default()).unwrap();
+    assert_eq!(again.block, second.block);
+}
+
+#[test]
+fn the_example_ledger_has_the_entries_and_the_checkpoint_that_are_documented() {
+    let (pinned, story) = (fixtures(), story());
+    let mut leaves = String::new();
+    let mut at = 0;
+    for executed in &story.blocks {
+        let all = EntryIndex(0)..EntryIndex(u64::MAX);
+        let mut codec = Codec::default();
+        for_each_entry(&params(), &executed.block, all, &mut codec, |entry| {
+            leaves += &format!("{at} {}\n", leaf_hash(entry));
+            at += 1;
+        })
+        .unwrap();
+    }
+    assert_eq!(leaves.as_bytes(), pinned.read("ledger-leaves"));
+    assert_eq!(story.checkpoint.to_string().as_bytes(), pinned.read("checkpoint"));
+}
+
+#[test]
+fn a_certificate_of_today_holds_in_ten_years() {
+    let (pinned, story) = (fixtures(), story());
+    let block = &story.blocks[1].block;
+    let key = consensus_key().public();
+    let mut vote = b"logseal/vote/v1\n\x02".to_vec();
+    vote.extend_from_slice(&2u64.to_be_bytes());
+    vote.extend_from_slice(&0i64.to_be_bytes());
+    vote.push(1);
+    vote.extend_from_slice(&block.header.id().0);
+    vote.extend_from_slice(&key.0);
+    pinned.pin_hex("vote.hex", &vote);
+    let [(signer, signature)] = block.certificate.signatures[..] else { panic!("one validator") };
+    assert_eq!((signer, block.certificate.round), (key, 0));
+    assert!(key.verifies(&vote, &signature));
+}
