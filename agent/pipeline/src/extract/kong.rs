@@ -183,6 +183,7 @@ fn path_of(uri: Cow<'_, str>) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const LINE: &str = r#"{"request":{"uri":"/v1/household/A123456789?full=1","method":"GET","id":"f3d1","headers":{"host":"api.city.example","x-purpose":"\u6236\u7c4d\u67e5\u8a62","x-subject":"A123456789","accept":["a","b"]},"size":75},"response":{"status":200,"headers":{"content-type":"application/json"},"size":1403},"latencies":{"proxy":10,"kong":2,"request":12.5},"client_ip":"10.1.2.3","consumer":{"username":"clerk07","id":"0f1e"},"route":{"name":"household-read","id":"aa"},"started_at":1795248147125}"#;
 
@@ -212,5 +213,19 @@ mod tests {
             assert!(extract(line).is_none());
         }
         assert_eq!(extract(b"{}").unwrap(), Access::default());
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_it_panic(
+            line in r#"(\{|\}|\[|\]|:|,|"request"|"headers"|"x-purpose"|"started_at"|"latencies"|"a\\ud83d"|-?[0-9]{1,25}(e[0-9]{1,3})?|null|true|é){0,20}"#,
+            value in r#"(-?[0-9]{1,25}(\.[0-9])?(e[0-9]{1,3})?|null|true|\[\[\{\}\]\]|\{"a":\[\]\}|"(é|\\n|\\u00e9|\?|#)*")"#,
+        ) {
+            let _ = extract(line.as_bytes());
+            let line = format!(
+                r#"{{"started_at":{value},"latencies":{{"request":{value}}},"request":{{"uri":{value},"headers":{{"x-purpose":{value}}}}},"consumer":{{"id":{value}}}}}"#
+            );
+            let _ = extract(line.as_bytes());
+        }
     }
 }
