@@ -6,5 +6,6 @@ mod agreement;
 mod files;
 mod frames;
 mod handshakes;
+mod messages;
 mod reload;
 mod support;

@@ -1,0 +1,107 @@
+//! The messages between programs, with bytes from nowhere and with examples that were altered.
+
+use logseal_link::{
+    frame::{from_bytes, to_bytes},
+    message::{
+        AgentState, AgentStatus, BatchReceipt, FromNode, NodeStatus, RecordEvidence, Refusal,
+        RefusalCode, ToNode, Welcome,
+    },
+};
+use proptest::prelude::*;
+
+fn requests() -> Vec<Vec<u8>> {
+    let messages = [
+        ToNode::Hello { protocol: 1, program: "logseal-agent 0.1.0".into() },
+        ToNode::Submit { batch: vec![7; 40] },
+        ToNode::Enrol { enrolment: vec![8; 40] },
+        ToNode::Record { agent: "gw01".into(), n: 7 },
+        ToNode::Status,
+        ToNode::Ping,
+    ];
+    messages.iter().map(|message| to_bytes(message).unwrap()).collect()
+}
+
+fn answers() -> Vec<Vec<u8>> {
+    let agent = AgentState { key: [1; 32], next: 3, root: [2; 32], sealed: 9 };
+    let messages = [
+        FromNode::Welcome(Welcome {
+            protocol: 1,
+            node: "node1".into(),
+            origin: "l.example/x".into(),
+            enterprise: 32_473,
+            agent: Some(agent),
+        }),
+        FromNode::Receipt(BatchReceipt {
+            start: 0,
+            size: 3,
+            sealed: 9,
+            first: 2,
+            left: vec![[3; 32]],
+            right: vec![[4; 32]; 2],
+            checkpoint: "l.example/x\n7\n".into(),
+        }),
+        FromNode::Refused(Refusal {
+            code: RefusalCode::NotNext,
+            message: "the next record is 3".into(),
+            next: Some(3),
+        }),
+        FromNode::Enrolled { index: 0, already: true },
+        FromNode::Record(Box::new(RecordEvidence {
+            entry: vec![5; 30],
+            agent_proof: "a".into(),
+            ledger_proof: "b".into(),
+            agent_vkey: "c".into(),
+        })),
+        FromNode::Status(NodeStatus {
+            node: "node1".into(),
+            version: "0.1.0".into(),
+            height: 2,
+            size: 7,
+            checkpoint: "l.example/x\n7\n".into(),
+            agents: vec![AgentStatus {
+                name: "gw01".into(),
+                records: 3,
+                sealed: 9,
+                connected: true,
+            }],
+            disk_free: 1 << 30,
+            accepting: true,
+        }),
+        FromNode::Pong,
+    ];
+    messages.iter().map(|message| to_bytes(message).unwrap()).collect()
+}
+
+fn altered(examples: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    let change = (any::<prop::sample::Index>(), any::<u8>());
+    let changed = (prop::sample::select(examples), prop::collection::vec(change, 0..4));
+    prop_oneof![
+        1 => prop::collection::vec(any::<u8>(), 0..200),
+        9 => changed.prop_map(|(mut example, changes)| {
+            for (at, byte) in changes {
+                let at = at.index(example.len());
+                example[at] = byte;
+            }
+            example
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_of_a_client_make_a_node_panic(bytes in altered(requests())) {
+        if let Ok(message) = from_bytes::<ToNode>(&bytes) {
+            prop_assert_eq!(to_bytes(&message).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn no_bytes_of_a_node_make_a_client_panic(bytes in altered(answers())) {
+        if let Ok(message) = from_bytes::<FromNode>(&bytes) {
+            prop_assert_eq!(to_bytes(&message).unwrap(), bytes);
+            if let FromNode::Receipt(receipt) = message {
+                let _ = receipt.receipt();
+            }
+        }
+    }
+}
