@@ -1,4 +1,4 @@
-//! The bytes of a segment and of a record, as `docs/formats-journal.md` draws them. All integers are little-endian.
+//! The bytes of a segment and of a record, as `docs/formats.md` draws them. All integers are little-endian.
 
 use crc32c::{crc32c, crc32c_append};
 

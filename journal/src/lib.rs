@@ -20,7 +20,7 @@
 //! What it cannot know: whether whole segments at its front were released or removed by somebody, and whether the
 //! directory as a whole is an older copy of itself. Its users compare it with what others hold.
 //!
-//! The bytes on disk are described in `docs/formats-journal.md`.
+//! The bytes on disk are described in `docs/formats.md`.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

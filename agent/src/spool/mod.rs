@@ -13,7 +13,7 @@
 //! - **A spool belongs to one agent, ledger and key**, and says so when it is
 //!   opened for another.
 //!
-//! The bytes are described in `docs/formats-spool.md`.
+//! The bytes are described in `docs/formats.md`.
 
 mod error;
 mod format;

@@ -4,6 +4,9 @@
 
 mod crash;
 mod damage;
+#[path = "../../../record/tests/support/fixture.rs"]
+mod fixture;
+mod format;
 mod full;
 mod lifecycle;
 mod model;
