@@ -17,8 +17,8 @@ use std::{
 #[derive(Debug, Parser)]
 #[command(name = "logseal-ledger", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 all is well, 2 the command, the configuration or the machine \
-    is at fault.\nThe environment variable LOGSEAL_LOG sets the log level (debug, info, warn, …)."
+    after_help = "Exit codes: 0 all is well, 1 the machine failed and another start may help, \
+    2 the command or its configuration is at fault.\nThe environment variable LOGSEAL_LOG sets the log level (debug, info, warn, …)."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -56,7 +56,7 @@ struct File {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    exit::code("logseal-ledger", carry_out(Cli::parse().command))
+    exit::code_of("logseal-ledger", carry_out(Cli::parse().command), RunError::code)
 }
 
 fn carry_out(command: Command) -> Result<(), RunError> {

@@ -14,6 +14,7 @@ use record::crypto::SigningKey;
 use replica::{Identity, Replica};
 use service::{
     config::ConfigError,
+    exit,
     metrics::BindError,
     signals::{self, Reload, Shutdown},
 };
@@ -49,6 +50,20 @@ pub enum RunError {
     /// A thread of this program panicked: a fault of this program.
     #[error("the node's thread failed; please report the message above")]
     Panicked,
+}
+
+impl RunError {
+    /// The program's exit code: whether starting it again can help.
+    pub fn code(&self) -> u8 {
+        match self {
+            RunError::Config(_) | RunError::Bind(_) => exit::USAGE,
+            RunError::Store(StoreError::Damaged { .. } | StoreError::Block { .. }) => exit::USAGE,
+            RunError::Store(_)
+            | RunError::Node(_)
+            | RunError::System { .. }
+            | RunError::Panicked => exit::FAILED,
+        }
+    }
 }
 
 /// Runs a node until it is told to stop.

@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 /// Everything is as it should be.
 pub const OK: u8 = 0;
-/// Evidence is broken, or a request was refused.
+/// Evidence is broken.
 pub const BROKEN: u8 = 1;
-/// The command, its configuration or the machine is at fault.
+/// A daemon had to stop: the machine or a defect is at fault, and starting it again may help.
+pub const FAILED: u8 = 1;
+/// The command or its configuration is at fault, or what it needs is not there: somebody must act.
 pub const USAGE: u8 = 2;
 
 /// Prints an error with all its causes to standard error.
@@ -26,11 +28,20 @@ pub fn report(program: &str, error: &dyn std::error::Error) {
 
 /// The exit code of a program that ended with this result; an error is reported first.
 pub fn code(program: &str, result: Result<(), impl std::error::Error + 'static>) -> ExitCode {
+    code_of(program, result, |_| USAGE)
+}
+
+/// As [`code`], for programs whose errors differ in what may help.
+pub fn code_of<E: std::error::Error + 'static>(
+    program: &str,
+    result: Result<(), E>,
+    code: impl FnOnce(&E) -> u8,
+) -> ExitCode {
     match result {
         Ok(()) => ExitCode::from(OK),
         Err(error) => {
             report(program, &error);
-            ExitCode::from(USAGE)
+            ExitCode::from(code(&error))
         }
     }
 }

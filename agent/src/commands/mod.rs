@@ -25,7 +25,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Run(args) => {
             service::logging::start();
             let result = Config::load(&args.config).map_err(RunError::from).and_then(run::run);
-            exit::code(PROGRAM, result)
+            exit::code_of(PROGRAM, result, RunError::code)
         }
         Command::Check(args) => check::execute(&args),
         Command::Key(args) => exit::code(PROGRAM, key::execute(&args)),

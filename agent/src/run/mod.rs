@@ -14,6 +14,7 @@ use pipeline::{Pipeline, RecordSettings, SourceSettings};
 use record::crypto::SigningKey;
 use service::{
     config::ConfigError,
+    exit,
     metrics::BindError,
     signals::{self, Shutdown},
 };
@@ -71,6 +72,19 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// The program's exit code: whether starting it again can help.
+    pub fn code(&self) -> u8 {
+        match self {
+            RunError::Config(_)
+            | RunError::Files(_)
+            | RunError::Metrics(_)
+            | RunError::Syslog(_)
+            | RunError::Stop(_)
+            | RunError::Fatal(Fatal::Stop(_)) => exit::USAGE,
+            RunError::Spool(_) | RunError::Fatal(_) | RunError::Machine { .. } => exit::FAILED,
+        }
+    }
+
     fn machine(action: &'static str) -> impl FnOnce(io::Error) -> RunError {
         move |source| RunError::Machine { action, source }
     }

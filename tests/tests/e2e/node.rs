@@ -28,10 +28,10 @@ fn fill(site: &Site, batches: usize) -> Log {
     log
 }
 
-/// A program that must end by itself with code 2; what it said.
-fn fails(mut process: Process) -> String {
+/// A program that must end by itself with this code; what it said.
+fn fails(mut process: Process, code: i32) -> String {
     let status = process.wait(LIMIT).unwrap();
-    assert_eq!(status.code(), Some(2), "{}", process.log_tail());
+    assert_eq!(status.code(), Some(code), "{}", process.log_tail());
     process.log_tail()
 }
 
@@ -80,7 +80,7 @@ fn a_mistake_in_the_nodes_configuration_is_named_with_its_line() {
 fn a_port_in_use_is_named() {
     let (_dir, site) = configured();
     let _taken = TcpListener::bind(("127.0.0.1", site.agents_port)).unwrap();
-    let said = fails(site.spawn("logseal-ledger", "ledger.toml", "ledger.log").unwrap());
+    let said = fails(site.spawn("logseal-ledger", "ledger.toml", "ledger.log").unwrap(), 2);
     let address = format!("127.0.0.1:{} for agents", site.agents_port);
     assert!(said.contains(&address) && said.contains("another program uses this port"), "{said}");
 }
@@ -92,7 +92,7 @@ fn a_store_is_not_opened_by_two_processes() {
     let [agents, https, metrics] = logseal::site::free_ports().unwrap();
     (site.agents_port, site.https_port, site.ledger_metrics_port) = (agents, https, metrics);
     site.configure_ledger(&LedgerOptions::default()).unwrap();
-    let said = fails(site.spawn("logseal-ledger", "ledger.toml", "second.log").unwrap());
+    let said = fails(site.spawn("logseal-ledger", "ledger.toml", "second.log").unwrap(), 1);
     assert!(said.contains("in use by another process"), "{said}");
 }
 
