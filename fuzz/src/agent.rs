@@ -1,0 +1,100 @@
+//! What an agent reads: syslog framing, log lines, and the way from a line to the ledger.
+
+use crate::{agent, key, origin};
+use pipeline::{
+    Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings,
+    line::{Chunk, ChunkOrigin, LineSpan, SourceEvent, SourceId},
+};
+use record::{
+    UnixMillis, UnixSeconds,
+    batch::{Codec, LogState},
+    entry::{Entry, restore},
+    merkle::Frontier,
+};
+
+/// The frames do not depend on how the input was cut into reads.
+pub fn syslog_frames(data: &[u8]) {
+    pipeline::frame::check_any_cut(data);
+}
+
+/// Kong's log lines.
+pub fn kong(data: &[u8]) {
+    extract(Format::Kong, data);
+}
+
+/// nginx's log lines.
+pub fn nginx(data: &[u8]) {
+    extract(Format::NginxCombined, data);
+}
+
+fn extract(format: Format, line: &[u8]) {
+    let access = format.extract(line);
+    assert!(access.fields.iter().all(|(_, value)| !value.is_empty()));
+    if let Some(time) = access.time {
+        assert_eq!(time.to_string().len(), 24, "a time that a header can hold");
+    }
+}
+
+/// Every line becomes records that a ledger takes, and comes back from them. The first byte
+/// chooses the source.
+pub fn pipeline(data: &[u8]) {
+    let Some((choice, rest)) = data.split_first() else { return };
+    let source = |name: &str, format, syslog| SourceSettings { name: name.into(), format, syslog };
+    let sources = vec![
+        source("syslog", Format::Raw, true),
+        source("syslog-kong", Format::Kong, true),
+        source("kong", Format::Kong, false),
+        source("nginx", Format::NginxCombined, false),
+    ];
+    let chosen = SourceId(u16::from(*choice) % sources.len() as u16);
+    let settings = RecordSettings {
+        agent: agent(),
+        enterprise: Default::default(),
+        host: "gw01".into(),
+        sources,
+    };
+    let sealing =
+        Sealing { linger_ms: 50, max_records: 16, max_bytes: 1 << 16, heartbeat_ms: 60_000 };
+    let now = Now { monotonic_ms: 0, wall: UnixMillis(1_795_248_147_000) };
+    let log = LogPosition { frontier: Frontier::default(), sealed: UnixSeconds(0) };
+    let mut pipeline = Pipeline::new(settings, sealing, origin(), key(), log, now);
+    let (chunk, lines) = chunk(chosen, rest);
+    pipeline.handle_event(SourceEvent::Chunk(chunk), now);
+    pipeline.handle_stop(now);
+    let mut state =
+        LogState { key: key().public(), frontier: Frontier::default(), sealed: UnixSeconds(0) };
+    let (mut codec, mut bundle, mut restored) = (Codec::default(), Vec::new(), Vec::new());
+    while let Some(outgoing) = pipeline.poll_sealed() {
+        let batch = outgoing.sealed.batch;
+        let verified = batch.clone().open(&origin(), &state, &mut codec, &mut bundle);
+        let verified = verified.expect("a ledger takes what an agent seals");
+        state.frontier = verified.after().clone();
+        state.sealed = batch.seal.time;
+        for range in codec.unpack(&batch, &mut bundle).expect("it was opened") {
+            let entry = &bundle[range];
+            Entry::parse(entry).expect("an entry");
+            let piece = restore(entry).expect("a record");
+            match piece.part {
+                Some(part) if part.number.get() > 1 => {
+                    let last: &mut Vec<u8> = restored.last_mut().expect("a first part");
+                    last.extend_from_slice(&piece.line);
+                }
+                _ => restored.push(piece.line),
+            }
+        }
+    }
+    assert_eq!(restored, lines);
+}
+
+fn chunk(source: SourceId, bytes: &[u8]) -> (Chunk, Vec<Vec<u8>>) {
+    let (mut lines, mut spans, mut at) = (Vec::new(), Vec::new(), 0);
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let end = at + line.len() as u32;
+        spans.push(LineSpan { start: at, end, next: end + 1 });
+        lines.push(line.to_vec());
+        at = end + 1;
+    }
+    let origin = ChunkOrigin::Network { peer: "web01".into() };
+    let bytes = [bytes, b"\n"].concat();
+    (Chunk { source, bytes, lines: spans, origin, received: UnixMillis(7) }, lines)
+}

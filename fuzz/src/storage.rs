@@ -1,0 +1,158 @@
+//! What programs read back from their disks and from each other: blocks, the journal, messages.
+
+use crate::origin;
+use ::agent::spool::{Decoded, decode};
+use journal::{HeaderState, Scan, Seq, scan};
+use link::{
+    frame::{from_bytes, to_bytes},
+    message::{FromNode, ToNode},
+};
+use record::{
+    Hash,
+    batch::{Codec, SealedBatch},
+    entry::Enterprise,
+    merkle::{EntryIndex, leaf_hash},
+    seal::Seal,
+};
+use replica::{Block, BlockHeader, LedgerState, Params, entries::for_each_entry, execute::replay};
+
+/// A header is written back as it was read.
+pub fn block_header(data: &[u8]) {
+    if let Ok(header) = BlockHeader::decode(data) {
+        assert_eq!(header.encode(), data);
+        let _ = header.id();
+    }
+}
+
+/// A block is written back as it was read. Then its header is made to name its bodies, which no
+/// fuzzer could, and it is executed.
+pub fn block(data: &[u8]) {
+    let whole = Block::decode(data);
+    let Ok(mut block) = Block::decode_unchecked(data) else {
+        assert!(whole.is_err());
+        return;
+    };
+    assert_eq!(block.encode_parts().concat(), data);
+    let params = Params { origin: origin(), enterprise: Enterprise::default() };
+    let mut codec = Codec::default();
+    let everything = EntryIndex(0)..EntryIndex(u64::MAX);
+    let _ = for_each_entry(&params, &block, everything, &mut codec, |entry| {
+        leaf_hash(entry);
+    });
+    let digests = |bodies: Vec<&Vec<u8>>| -> Vec<Hash> {
+        bodies.into_iter().map(|body| SealedBatch::digest(body)).collect()
+    };
+    block.header.enrolments = digests(block.enrolments.iter().collect());
+    block.header.batches = digests(block.batches.iter().map(|batch| &batch.encoded).collect());
+    block.header.height.0 = 1;
+    block.header.parent = Hash([0; 32]);
+    let again = Block::decode(&block.encode_parts().concat()).expect("it names its bodies now");
+    assert_eq!(again, block);
+    if let Ok(executed) = replay(&params, &LedgerState::genesis(), block, &mut codec) {
+        assert_eq!(executed.block, again);
+    }
+}
+
+/// Messages between programs are written back as they were read.
+pub fn frame(data: &[u8]) {
+    if let Ok(message) = from_bytes::<ToNode>(data) {
+        assert_eq!(to_bytes(&message).expect("it was a message"), data);
+    }
+    if let Ok(message) = from_bytes::<FromNode>(data) {
+        assert_eq!(to_bytes(&message).expect("it was a message"), data);
+        if let FromNode::Receipt(receipt) = message
+            && let Ok(receipt) = receipt.receipt()
+        {
+            let seal = Seal {
+                size: record::TreeSize(0),
+                root: Hash([0; 32]),
+                time: crate::NOW,
+                signature: record::crypto::Signature([0; 64]),
+            };
+            let leaf = leaf_hash(&seal.root.0);
+            let _ = receipt.proof.root(receipt.first, &[leaf], record::TreeSize(9));
+        }
+    }
+}
+
+/// A spool's records. A state says the same when it is written again; its files may come in
+/// another order.
+pub fn spool(data: &[u8]) {
+    match decode(data) {
+        Ok(Decoded::State(state)) => {
+            let again = state.encode();
+            assert!(again.len() <= data.len());
+            assert!(matches!(decode(&again), Ok(Decoded::State(read)) if read == state));
+        }
+        Ok(Decoded::Batch(record)) => assert_eq!(record.batch.encode(), record.encoded),
+        Ok(_) | Err(_) => {}
+    }
+}
+
+/// Segments from anywhere; and a segment written as `docs/formats.md` describes it, with one byte
+/// of it changed.
+pub fn journal_scan(data: &[u8]) {
+    let Some((&[a, b, size, flip], rest)) = data.split_first_chunk::<4>() else { return };
+    plausible(&scan(rest, Seq(0)), rest);
+    let base = 7;
+    let (mut segment, mut offsets) = (segment_header(base), Vec::new());
+    for (payload, seq) in rest.chunks(usize::from(size) + 1).zip(base..) {
+        offsets.push(segment.len() as u32);
+        put_record(&mut segment, base, seq, payload);
+    }
+    let records_end = segment.len();
+    segment.resize(records_end + 64, 0);
+    let whole = scan(&segment, Seq(base));
+    plausible(&whole, &segment);
+    assert_eq!((whole.header, &whole.records), (HeaderState::Valid, &offsets));
+    assert_eq!((whole.end as usize, whole.tail_is_bad()), (records_end, false));
+    if flip == 0 || offsets.is_empty() {
+        return;
+    }
+    let at = 32 + usize::from(u16::from_be_bytes([a, b])) % (records_end - 32);
+    segment[at] ^= flip;
+    let damaged = scan(&segment, Seq(base));
+    plausible(&damaged, &segment);
+    let hit = offsets.iter().rposition(|offset| *offset as usize <= at).expect("one begins at 32");
+    for (nth, offset) in offsets.iter().enumerate() {
+        match damaged.records.get(nth) {
+            Some(found) if nth != hit => assert_eq!(found, offset, "a whole record is read"),
+            Some(found) => assert_eq!(*found, 0, "a damaged record is not"),
+            None => assert_eq!((nth, hit), (offsets.len() - 1, nth), "only the last can be torn"),
+        }
+    }
+}
+
+fn plausible(found: &Scan, bytes: &[u8]) {
+    assert!(found.end >= 32 && found.content_end as usize <= bytes.len());
+    assert!(found.proven >= found.base && found.proven <= found.next().max(found.base));
+    let mut last = 0;
+    for offset in found.records.iter().filter(|offset| **offset != 0) {
+        assert!(*offset > last && *offset % 8 == 0 && *offset + 24 <= found.end);
+        last = *offset;
+    }
+    assert!(found.gaps.windows(2).all(|pair| pair[0].last <= pair[1].first));
+    assert!(found.gaps.iter().all(|gap| gap.first <= gap.last && gap.offset < found.end));
+}
+
+fn segment_header(base: u64) -> Vec<u8> {
+    let mut out = b"LSJOURN\n\x01\0\0\0\0\0\0\0".to_vec();
+    out.extend_from_slice(&base.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    let crc = crc32c::crc32c(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out
+}
+
+fn put_record(out: &mut Vec<u8>, base: u64, seq: u64, payload: &[u8]) {
+    let length = (payload.len() as u32).to_le_bytes();
+    let (place, durable) = ((out.len() as u64).to_le_bytes(), base.to_le_bytes());
+    let (base, seq) = (base.to_le_bytes(), seq.to_le_bytes());
+    let summed = [&base[..], &place, &length, &seq, &durable, payload].concat();
+    out.extend_from_slice(&length);
+    out.extend_from_slice(&crc32c::crc32c(&summed).to_le_bytes());
+    out.extend_from_slice(&seq);
+    out.extend_from_slice(&durable);
+    out.extend_from_slice(payload);
+    out.resize(out.len().next_multiple_of(8), 0);
+}
