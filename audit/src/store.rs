@@ -115,7 +115,7 @@ impl Audit<'_> {
 
     /// Every enrolment must carry an operator's signature.
     fn check_enrolments(&self, block: &Block) -> Result<(), Wrong> {
-        for (body, index) in block.enrolments.iter().zip(block.header.first.0..) {
+        for (body, index) in block.enrolments.iter().zip(self.state.tree.size().0..) {
             let holds = Enrolment::decode(body).is_ok_and(|e| {
                 let text = Enrolment::statement(&self.params.origin, &e.agent, e.key, e.time);
                 statement::verifies(&e.certificate, text.as_bytes(), &e.signature)
