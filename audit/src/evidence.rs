@@ -1,11 +1,16 @@
-//! The evidence of one record: five files that anybody can check.
+//! The evidence of one record: a few files that anybody can check.
+//!
+//! The ledger's policy is the one thing that must be trusted. The agent's key is not: the
+//! enrolment, an entry of the ledger with a proof of its own, says whose it is.
 
 use crate::output::Failure;
 use record::{
-    Origin, UnixSeconds,
+    AgentName, Origin, UnixSeconds,
+    enrolment::Enrolment,
     entry::{Entry, Kind, restore},
     policy::{Policy, VerifiedCheckpoint},
     proof::TlogProof,
+    seal::agent_vkey,
 };
 use std::path::Path;
 
@@ -19,6 +24,11 @@ pub const AGENT_PROOF: &str = "agent.tlog-proof";
 pub const POLICY: &str = "policy";
 /// The agent's key as the one witness that makes the quorum.
 pub const AGENT_POLICY: &str = "agent-policy";
+
+/// The entry that enrolled the agent's key.
+pub const ENROLMENT: &str = "enrolment";
+/// Its proof in the ledger.
+pub const ENROLMENT_PROOF: &str = "enrolment.tlog-proof";
 
 /// The largest of the files.
 const MAX_FILE: u64 = 4 << 20;
@@ -36,6 +46,8 @@ pub struct Evidence {
     pub policy: Vec<u8>,
     /// [`AGENT_POLICY`]
     pub agent_policy: Vec<u8>,
+    /// [`ENROLMENT`] and [`ENROLMENT_PROOF`]. Without them the agent's key is not proven.
+    pub enrolment: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What was broken, by file.
@@ -73,6 +85,8 @@ pub struct Proven {
     pub index: u64,
     /// The ledger's checkpoint, with the nodes that cosigned it.
     pub checkpoint: VerifiedCheckpoint,
+    /// The ledger entry that enrolled the agent's key; `None` if that is not proven.
+    pub enrolled: Option<u64>,
 }
 
 impl Evidence {
@@ -85,19 +99,26 @@ impl Evidence {
             agent_proof: file(AGENT_PROOF)?,
             policy: policy.map_or_else(|| file(POLICY), read)?,
             agent_policy: file(AGENT_POLICY)?,
+            enrolment: match dir.join(ENROLMENT).exists() || dir.join(ENROLMENT_PROOF).exists() {
+                true => Some((file(ENROLMENT)?, file(ENROLMENT_PROOF)?)),
+                false => None,
+            },
         })
     }
 
     /// Writes the folder; nothing that is there is overwritten.
     pub fn save(&self, dir: &Path) -> Result<(), Failure> {
         std::fs::create_dir_all(dir).map_err(Failure::file(dir))?;
-        let files = [
+        let mut files = vec![
             (ENTRY, &self.entry),
             (LEDGER_PROOF, &self.ledger_proof),
             (AGENT_PROOF, &self.agent_proof),
             (POLICY, &self.policy),
             (AGENT_POLICY, &self.agent_policy),
         ];
+        if let Some((entry, proof)) = &self.enrolment {
+            files.extend([(ENROLMENT, entry), (ENROLMENT_PROOF, proof)]);
+        }
         for (name, bytes) in files {
             let path = dir.join(name);
             let new = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
@@ -134,6 +155,7 @@ impl Evidence {
         if seal.checkpoint().origin != ledger.agent(&name) {
             return Err(broken(AGENT_PROOF, format!("it is not of the log of agent {agent}")));
         }
+        let enrolled = self.verify_enrolment(&policy, &agent_policy, &name)?;
         let sealed = seal.witnessed().first();
         let sealed = sealed.ok_or_else(|| broken(AGENT_POLICY, "it asks for no signature"))?.time;
         Ok(Proven {
@@ -152,7 +174,42 @@ impl Evidence {
             agent,
             ledger,
             checkpoint,
+            enrolled,
         })
+    }
+
+    /// Checks that the agent policy's key is the one that the ledger enrolled for `agent`, on an
+    /// operator's signed word.
+    fn verify_enrolment(
+        &self,
+        policy: &Policy,
+        agent_policy: &Policy,
+        agent: &AgentName,
+    ) -> Result<Option<u64>, Broken> {
+        let Some((entry, proof)) = &self.enrolment else { return Ok(None) };
+        let proof = parse_proof(ENROLMENT_PROOF, proof)?;
+        let checkpoint =
+            proof.verify(entry, policy).map_err(|error| broken(ENROLMENT_PROOF, error))?;
+        let parsed = Entry::parse(entry).map_err(|error| broken(ENROLMENT, error))?;
+        let enrolment = Enrolment::from_entry(&parsed)
+            .filter(|enrolment| enrolment.agent == *agent)
+            .ok_or_else(|| broken(ENROLMENT, format!("it is no enrolment of agent {agent}")))?;
+        let ledger = &checkpoint.checkpoint().origin;
+        let statement = Enrolment::statement(ledger, agent, enrolment.key, enrolment.time);
+        let signed = link::statement::verifies(
+            &enrolment.certificate,
+            statement.as_bytes(),
+            &enrolment.signature,
+        );
+        if !signed {
+            return Err(broken(ENROLMENT, "the operator's signature does not hold"));
+        }
+        let vkey = agent_vkey(ledger, agent, enrolment.key);
+        if agent_policy.witnesses().any(|(_, key)| *key != vkey) {
+            let problem = "its key is not the one that the ledger enrolled for this agent";
+            return Err(broken(AGENT_POLICY, problem));
+        }
+        Ok(Some(proof.index.0))
     }
 }
 

@@ -58,6 +58,7 @@ pub fn run(args: ProofArgs) -> Result<Outcome, Failure> {
         entry: record.entry,
         ledger_proof: record.ledger_proof.into_bytes(),
         agent_proof: record.agent_proof.into_bytes(),
+        enrolment: Some((record.enrolment, record.enrolment_proof.into_bytes())),
         policy,
         agent_policy: agent_policy(args.agent.as_str(), &record.agent_vkey).into_bytes(),
     };

@@ -6,7 +6,7 @@ use crate::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use journal::{Seq, open_read_only};
-use ledger::store::TreeReader;
+use ledger::store::{StoreError, TreeReader};
 use link::statement;
 use record::{
     Checkpoint, Hash,
@@ -20,7 +20,7 @@ use record::{
 };
 use replica::{Block, Executed, LedgerState, Params, entries::for_each_entry, execute::replay};
 use serde_json::json;
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 /// What is wrong, and where.
 struct Wrong {
@@ -40,11 +40,25 @@ struct Audit<'a> {
 
 /// Checks the store in `dir`.
 pub fn run(dir: &Path, policy: Option<&Path>, enterprise: u32) -> Result<Outcome, Failure> {
+    if !dir.join("blocks").is_dir() {
+        return Err(Failure(format!(
+            "{} is no node's store: it has no folder 'blocks'",
+            dir.display()
+        )));
+    }
     let path = dir.join("checkpoint");
-    let bytes = std::fs::read(&path).map_err(Failure::file(&path))?;
+    let bytes = match std::fs::read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(missing(&path)),
+        read => read.map_err(Failure::file(&path))?,
+    };
     let policy = policy.map(read_policy).transpose()?.map(|(_, policy)| policy);
     let (blocks, recovery) = open_read_only(dir.join("blocks")).map_err(fail)?;
-    let tree = TreeReader::open_read_only(&dir.join("tree")).map_err(fail)?;
+    let tree = match TreeReader::open_read_only(&dir.join("tree")) {
+        Err(StoreError::Io { path, source }) if source.kind() == ErrorKind::NotFound => {
+            return Ok(missing(&path));
+        }
+        opened => opened.map_err(fail)?,
+    };
     let checkpoint = match read_checkpoint(&bytes, policy.as_ref()) {
         Ok(checkpoint) => checkpoint,
         Err(problem) => {
@@ -76,7 +90,14 @@ pub fn run(dir: &Path, policy: Option<&Path>, enterprise: u32) -> Result<Outcome
         progress.inc(1);
     }
     progress.finish_and_clear();
-    match verdict.and_then(|()| audit.end()) {
+    let verdict = verdict.and_then(|()| audit.end()).and_then(|()| match recovery.damage.first() {
+        None => Ok(()),
+        Some(damage) => Err(Wrong {
+            entry: None,
+            problem: format!("the block log: {damage}; its blocks are intact"),
+        }),
+    });
+    match verdict {
         Err(wrong) => Ok(broken(&wrong)),
         Ok(()) => Ok(holds(&audit, policy.is_some())),
     }
@@ -191,6 +212,11 @@ impl Audit<'_> {
             }),
         }
     }
+}
+
+fn missing(path: &Path) -> Outcome {
+    let problem = format!("{} is missing: it was deleted", path.display());
+    broken(&Wrong { entry: None, problem })
 }
 
 fn describe(entry: &[u8]) -> String {

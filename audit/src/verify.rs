@@ -55,7 +55,7 @@ fn holds(proven: &Proven, own_policy: bool) -> Outcome {
         "HOLDS   record {} of agent {}{part}\n\
          line     {}\n\
          received {} (the agent's clock)\n\
-         sealed   {} by agent {}, as one of {} records\n\
+         sealed   {} by agent {}, whose log then had {} records\n\
          ledger   {}, entry {} of {}\n",
         proven.n,
         proven.agent,
@@ -74,6 +74,12 @@ fn holds(proven: &Proven, own_policy: bool) -> Outcome {
     for witnessed in proven.checkpoint.witnessed() {
         text += &format!("cosigned {} by {}\n", witnessed.time, witnessed.witness);
     }
+    text += &match proven.enrolled {
+        Some(index) => format!("key      enrolled by an operator in entry {index} of the ledger\n"),
+        None => "key      NOT PROVEN: there is no enrolment in the folder; whoever gave you \
+                 'agent-policy' could have made it\n"
+            .to_owned(),
+    };
     if !own_policy {
         text += "policy   the one in the folder: compare it with the one you were given, or use --policy\n";
     }
@@ -98,6 +104,7 @@ fn holds(proven: &Proven, own_policy: bool) -> Outcome {
         "index": proven.index,
         "size": checkpoint.size.0,
         "root": checkpoint.root.to_string(),
+        "enrolled": proven.enrolled,
         "cosigned": cosigned,
         "policy": if own_policy { "given" } else { "folder" },
     });

@@ -2,7 +2,7 @@
 
 use link::{
     Role,
-    tls::{ReloadingServer, ServerSettings},
+    tls::{FilesError, ReloadingServer, ServerSettings},
 };
 use record::{
     NodeName, Origin,
@@ -13,10 +13,11 @@ use record::{
 use replica::Params;
 use serde::Deserialize;
 use service::{
-    config::{ConfigError, Source, Tls},
+    config::{ConfigError, Source, Tls, file_key},
     keys::{self, KeyError},
 };
 use std::{
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -178,10 +179,21 @@ impl Config {
 
     /// Reads the node's keys; the error says how they are made.
     pub fn load_keys(&self) -> Result<Keys, ConfigError> {
-        self.keys(keys::load).map_err(|error| {
-            let file = self.source.path().display();
-            let hint = format!("{error}; 'logseal-ledger keys --config {file}' makes missing keys");
-            self.source.error("keys.dir", hint)
+        self.keys(keys::load).map_err(|error| match &error {
+            KeyError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                let file = self.source.path().display();
+                let hint = format!("{error}; 'logseal-ledger keys --config {file}' makes it");
+                self.source.error("keys.dir", hint)
+            }
+            KeyError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                let hint = format!("{error}: the keys must belong to the user that runs the node");
+                self.source.error("keys.dir", hint)
+            }
+            KeyError::Name { .. } => {
+                let hint = "a node's name and its ledger's origin never change";
+                self.source.error("name", format!("{error}: {hint}"))
+            }
+            _ => self.source.error("keys.dir", error),
         })
     }
 
@@ -214,7 +226,7 @@ impl Config {
         let accepts =
             [Role::Agent, Role::Operator, Role::Auditor, Role::PrivacyOfficer, Role::Node];
         let settings = ServerSettings::internal(self.tls.files(), &[Role::Node], &accepts);
-        let server = ReloadingServer::open(settings).map_err(|e| self.source.error("tls", e))?;
+        let server = ReloadingServer::open(settings).map_err(|e| self.files_error(&e))?;
         self.own_certificate(&server)?;
         Ok(server)
     }
@@ -224,7 +236,7 @@ impl Config {
         let accepts =
             [Role::Operator, Role::Auditor, Role::PrivacyOfficer, Role::Node, Role::Agent];
         let settings = ServerSettings::https(self.tls.files(), &[Role::Node], &accepts);
-        ReloadingServer::open(settings).map_err(|e| self.source.error("tls", e))
+        ReloadingServer::open(settings).map_err(|e| self.files_error(&e))
     }
 
     /// Checks that the store's directory, or the nearest one above it that is there, can be written.
@@ -237,7 +249,7 @@ impl Config {
                 None => return Err(self.source.error("store.dir", "no such directory")),
             };
         }
-        let problem = |error: std::io::Error| {
+        let problem = |error: io::Error| {
             self.source.error("store.dir", format!("{} cannot be used: {error}", dir.display()))
         };
         rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).map_err(|e| problem(e.into()))?;
@@ -247,6 +259,10 @@ impl Config {
             return Err(self.source.error("store.min_free_mib", problem));
         }
         Ok(())
+    }
+
+    fn files_error(&self, error: &FilesError) -> ConfigError {
+        self.source.error(&file_key("tls", error.kind), error)
     }
 
     fn own_certificate(&self, server: &ReloadingServer) -> Result<(), ConfigError> {

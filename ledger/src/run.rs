@@ -56,9 +56,12 @@ impl RunError {
     /// The program's exit code: whether starting it again can help.
     pub fn code(&self) -> u8 {
         match self {
-            RunError::Config(_) | RunError::Bind(_) => exit::USAGE,
-            RunError::Store(StoreError::Damaged { .. } | StoreError::Block { .. }) => exit::USAGE,
-            RunError::Store(_)
+            RunError::Config(_) => exit::USAGE,
+            RunError::Store(
+                StoreError::Damaged { .. } | StoreError::Block { .. } | StoreError::CutOff { .. },
+            ) => exit::USAGE,
+            RunError::Bind(_)
+            | RunError::Store(_)
             | RunError::Node(_)
             | RunError::System { .. }
             | RunError::Panicked => exit::FAILED,

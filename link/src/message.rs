@@ -182,6 +182,10 @@ pub struct RecordEvidence {
     pub ledger_proof: String,
     /// The agent's verifier key, text.
     pub agent_vkey: String,
+    /// The agent's enrolment, an entry of the ledger.
+    pub enrolment: Vec<u8>,
+    /// The `.tlog-proof` of the enrolment in the ledger, text.
+    pub enrolment_proof: String,
 }
 
 /// How a node is.

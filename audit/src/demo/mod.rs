@@ -70,6 +70,29 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     }
 }
 
+/// Where the run's files are; a temporary folder goes when this does, however the run ended.
+struct Place {
+    dir: PathBuf,
+    temporary: bool,
+}
+
+impl Place {
+    fn new(args: &DemoArgs) -> Self {
+        let own = || std::env::temp_dir().join(format!("logseal-demo-{}", std::process::id()));
+        let temporary = args.dir.is_none() && !args.keep;
+        Place { dir: args.dir.clone().unwrap_or_else(own), temporary }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.temporary {
+            // Nothing is left to report it to; the system clears this folder too.
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
 struct Running {
     site: Site,
     ledger: Process,
@@ -79,10 +102,8 @@ struct Running {
 fn demo(args: &DemoArgs) -> Result<bool, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     on_interrupt(&stop)?;
-    let (dir, temporary) = match &args.dir {
-        Some(dir) => (dir.clone(), false),
-        None => (std::env::temp_dir().join(format!("logseal-demo-{}", std::process::id())), true),
-    };
+    let place = Place::new(args);
+    let dir = place.dir.clone();
     if dir.join("pki").exists() {
         let shown = dir.display();
         return Err(Failure(format!("{shown} holds an earlier run: remove it or name another")));
@@ -112,9 +133,6 @@ fn demo(args: &DemoArgs) -> Result<bool, Failure> {
     } else {
         running.agent.stop(SETTLE).map_err(fail)?;
         running.ledger.stop(SETTLE).map_err(fail)?;
-        if temporary {
-            std::fs::remove_dir_all(&dir).map_err(Failure::file(&dir))?;
-        }
     }
     print_json(&account, &last, shown);
     Ok(good)

@@ -53,7 +53,7 @@ impl Tile {
                 // The tallest tree of u64 leaves has hashes at tile levels 0 to 7.
                 let nodes = if file < 8 { size >> (8 * file) } else { 0 };
                 let (start, count) = bounds(index, width, nodes)?;
-                let hashes = store.tree().hashes(file, start, count).map_err(ReadError::Tree);
+                let hashes = store.tree().tile(file, start, count).map_err(ReadError::Tree);
                 let hashes = hashes.map_err(TileError::Read)?;
                 Ok(hashes.iter().flat_map(|hash| hash.0).collect())
             }

@@ -20,11 +20,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const STATE: &[u8] = b"s";
 const AGENT: u8 = b'a';
 const BLOCK: u8 = b'b';
 const BATCH: u8 = b'p';
+const ENROLMENT: u8 = b'e';
 
 /// Page cache; the tree is small and mostly appended to.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -99,6 +100,9 @@ impl Index {
             write.insert([&[AGENT], name.as_str().as_bytes()].concat(), encode_log(log));
         }
         write.insert(block_key(header.first), &header.height.0.to_be_bytes());
+        for (name, index) in &executed.enrolled {
+            write.insert(enrolment_key(name), &index.0.to_be_bytes());
+        }
         for (nth, placed) in executed.placed.iter().enumerate() {
             let key = BatchKey {
                 agent: placed.agent.clone(),
@@ -142,6 +146,13 @@ impl Index {
         Ok(place.filter(|(_, key)| n.0 - key.start.0 < key.count.into()).map(|(p, k)| (k, p)))
     }
 
+    /// The ledger index of an agent's enrolment.
+    pub fn enrolment_of(&self, agent: &AgentName) -> Result<Option<EntryIndex>, StoreError> {
+        let value = self.db.get(enrolment_key(agent))?;
+        let bytes = value.and_then(|value| <[u8; 8]>::try_from(&value[..]).ok());
+        Ok(bytes.map(|bytes| EntryIndex(u64::from_be_bytes(bytes))))
+    }
+
     /// The height of the block that holds the entry at `index`, if there is one.
     pub fn block_of(&self, index: EntryIndex) -> Result<Option<Height>, StoreError> {
         let found = self.db.range(block_key(EntryIndex(0))..=block_key(index)).next_back();
@@ -156,6 +167,10 @@ impl Index {
         let file = File::open(&path).map_err(StoreError::io(&path))?;
         file.sync_data().map_err(StoreError::io(&path))
     }
+}
+
+fn enrolment_key(agent: &AgentName) -> Vec<u8> {
+    [&[ENROLMENT], agent.as_str().as_bytes()].concat()
 }
 
 fn block_key(first: EntryIndex) -> Vec<u8> {

@@ -58,6 +58,17 @@ pub enum StoreError {
         /// What is damaged, and where.
         damage: String,
     },
+    /// The block log ends before what was signed for, or is another one.
+    #[error(
+        "the block log ends at {kept}, but {signed} were durable and signed for: its end was lost \
+         or replaced. Going on would sign a second history. Restore the folder 'blocks' from a backup"
+    )]
+    CutOff {
+        /// Where the block log ends.
+        kept: String,
+        /// What was signed for.
+        signed: String,
+    },
     /// A block that does not decode or execute.
     #[error("block {height} of the block log is not valid: {problem}. Was the store altered?")]
     Block {

@@ -2,9 +2,13 @@
 
 use super::{Index, Store, StoreError, StoreReader, TreeFiles, seq_of};
 use journal::Journal;
-use record::{batch::Codec, block::Height, merkle};
+use record::{Checkpoint, batch::Codec, block::Height, merkle, note::SignedNote};
 use replica::{Block, LedgerState, Params, execute::replay};
 use std::{path::Path, sync::Arc};
+
+/// Trees up to this size are hashed again as a whole at every start, which takes about a second.
+/// Of a larger one the right edge is checked, and each tile when it is read.
+const CHECKED_WHOLE: u64 = 1 << 22;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -47,7 +51,31 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> 
     ));
     let mut store = Store { dir: dir.to_owned(), blocks, tree, index, reader };
     let (state, replayed) = catch_up(&mut store, &options.params, state)?;
+    check_signed(dir, &options.params, &state)?;
     Ok(Opened { store, state, replayed })
+}
+
+/// Refuses a history that is not the one the newest kept checkpoint was signed for, or ends before
+/// it: going on would sign two roots at one size.
+fn check_signed(dir: &Path, params: &Params, state: &LedgerState) -> Result<(), StoreError> {
+    let path = dir.join("checkpoint");
+    let bytes = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        read => read.map_err(StoreError::io(&path))?,
+    };
+    let signed = SignedNote::parse(&bytes).ok().and_then(|n| Checkpoint::parse(n.text()).ok());
+    let Some(signed) = signed.filter(|signed| signed.origin == params.origin) else {
+        tracing::warn!(path = %path.display(), "no checkpoint of this ledger; it is written again");
+        return Ok(());
+    };
+    let (size, root) = (state.tree.size(), state.tree.root());
+    if size < signed.size || (size == signed.size && root != signed.root) {
+        return Err(StoreError::CutOff {
+            kept: format!("entry {size}"),
+            signed: format!("{} entries", signed.size),
+        });
+    }
+    Ok(())
 }
 
 fn make_private(dir: &Path) -> Result<(), StoreError> {
@@ -63,13 +91,20 @@ fn open_derived(
     let (tree_dir, index_dir) = (dir.join("tree"), dir.join("index"));
     let mut tree = TreeFiles::open(&tree_dir)?;
     match Index::open(&index_dir) {
-        Ok(index) => match index.state().filter(|state| agrees(state, blocks, &tree)) {
-            Some(state) => {
+        Ok(index) => match index.state() {
+            // A block is indexed only once it is durable.
+            Some(state) if state.height.0 > blocks.next_seq().0 => {
+                return Err(StoreError::CutOff {
+                    kept: format!("block {}", blocks.next_seq().0),
+                    signed: format!("block {}", state.height),
+                });
+            }
+            Some(state) if agrees(&state, blocks, &tree) => {
                 tree.truncate(state.tree.size())?;
                 return Ok((tree, index, state));
             }
-            None if blocks.next_seq() == journal::Seq(0) && index.state().is_none() => {}
-            None => tracing::warn!("the index does not agree with the block log: making it again"),
+            None if blocks.next_seq() == journal::Seq(0) => {}
+            _ => tracing::warn!("tree or index do not agree with the block log: making them again"),
         },
         Err(error) => tracing::warn!(%error, "the index cannot be read: making it again"),
     }
@@ -81,17 +116,22 @@ fn open_derived(
     Ok((tree, Index::open(&index_dir)?, genesis))
 }
 
-/// True if the index is of this block log, not ahead of it, and the tree has its root.
+/// True if the index is of this block log and the tree has its root.
 fn agrees(state: &LedgerState, blocks: &Journal, tree: &TreeFiles) -> bool {
-    if state.height.0 == 0 || state.height.0 > blocks.next_seq().0 {
+    if state.height.0 == 0 {
         return false;
     }
     let newest = blocks.reader().read(seq_of(state.height)).ok();
     let same = newest
         .and_then(|bytes| Block::decode(&bytes).ok())
         .is_some_and(|block| block.header.id() == state.parent);
-    same && tree.covers(state.tree.size())
-        && merkle::root(&tree.reader(), state.tree.size()).is_ok_and(|r| r == state.tree.root())
+    let size = state.tree.size();
+    let rooted = |tree: &TreeFiles| {
+        let reader = tree.reader();
+        let root = merkle::root(&reader, size).is_ok_and(|root| root == state.tree.root());
+        root && (size.0 > CHECKED_WHOLE || reader.is_whole(size).unwrap_or(false))
+    };
+    same && tree.covers(size) && rooted(tree)
 }
 
 fn catch_up(

@@ -105,6 +105,20 @@ impl StoreReader {
         Ok(batch_receipt(key, place.first, proof, checkpoint.to_string()))
     }
 
+    /// The enrolment of `agent` with its proof under `checkpoint`.
+    fn enrolment(
+        &self,
+        agent: &AgentName,
+        checkpoint: &SignedNote,
+    ) -> Result<Option<(Vec<u8>, TlogProof)>, ReadError> {
+        let Some(index) = self.index.enrolment_of(agent)? else { return Ok(None) };
+        let entry = self.entries(index, EntryIndex(index.0 + 1))?.pop();
+        let inclusion = inclusion_proof(&self.tree, index, size_of(checkpoint))?;
+        let checkpoint = checkpoint.clone();
+        let proof = TlogProof { extra: None, index, inclusion, checkpoint };
+        Ok(entry.map(|entry| (entry, proof)))
+    }
+
     /// Record `n` of `agent` with its proofs, under `checkpoint`; `None` if it is not in the ledger.
     pub fn record(
         &self,
@@ -142,7 +156,12 @@ impl StoreReader {
             inclusion: inclusion_proof(&self.tree, index, size)?,
             checkpoint: checkpoint.clone(),
         };
+        let Some((enrolment, enrolment_proof)) = self.enrolment(agent, checkpoint)? else {
+            return Err(broken());
+        };
         Ok(Some(RecordEvidence {
+            enrolment,
+            enrolment_proof: enrolment_proof.to_string(),
             entry: bundle[entry].to_vec(),
             agent_proof: agent_proof.to_string(),
             ledger_proof: ledger_proof.to_string(),

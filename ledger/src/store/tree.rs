@@ -3,7 +3,7 @@
 use super::StoreError;
 use record::{
     Hash, TreeSize,
-    merkle::{NodeId, NodeSource, node_hash},
+    merkle::{Frontier, NodeId, NodeSource, node_hash},
 };
 use replica::BlockTree;
 use std::{
@@ -19,6 +19,8 @@ const STRIDE: u8 = 8;
 /// Files of the tallest tree.
 const FILES: usize = 8;
 const HASH: u64 = 32;
+/// Leaves read at one time while a whole tree is checked.
+const PASS: u64 = 1 << 16;
 
 /// The level files, open for writing.
 pub struct TreeFiles {
@@ -118,18 +120,66 @@ impl TreeReader {
     }
 }
 
+impl TreeReader {
+    /// As [`TreeReader::hashes`]; a full tile is compared with its hash in the file above, since
+    /// what is served as a tile is believed for ever.
+    pub fn tile(&self, file: usize, index: u64, count: usize) -> io::Result<Vec<Hash>> {
+        let hashes = self.hashes(file, index, count)?;
+        if count == 1 << STRIDE && file + 1 < FILES {
+            let above = self.hashes(file + 1, index >> STRIDE, 1)?;
+            if above[0] != fold(hashes.clone()) {
+                let (below, above) = (&self.files[file].0, &self.files[file + 1].0);
+                let problem = format!(
+                    "{} and {} do not fit together at hash {index}: stop the node and delete the \
+                     folders 'tree' and 'index', which are then made again",
+                    below.display(),
+                    above.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+            }
+        }
+        Ok(hashes)
+    }
+
+    /// Hashes all leaves again and compares every node that the upper files keep, and the leaves'
+    /// own root with the upper files'. False if something differs.
+    pub fn is_whole(&self, size: TreeSize) -> io::Result<bool> {
+        let (mut tree, mut next, mut same) = (Frontier::default(), [0u64; FILES], true);
+        while tree.size() < size {
+            let count = (size.0 - tree.size().0).min(PASS);
+            for leaf in self.hashes(0, tree.size().0, count as usize)? {
+                let mut completed = Vec::new();
+                tree.push_with(leaf, |id, hash| {
+                    if id.level % STRIDE == 0 {
+                        completed.push((usize::from(id.level / STRIDE), hash));
+                    }
+                });
+                for (file, hash) in completed {
+                    same &= self.hashes(file, next[file], 1)?[0] == hash;
+                    next[file] += 1;
+                }
+            }
+        }
+        Ok(same)
+    }
+}
+
 impl NodeSource for TreeReader {
     type Error = io::Error;
 
     fn node(&self, id: NodeId) -> io::Result<Hash> {
         let file = usize::from(id.level / STRIDE);
         let above = id.level % STRIDE;
-        let mut hashes = self.hashes(file, id.index << above, 1 << above)?;
-        while hashes.len() > 1 {
-            hashes = hashes.chunks(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
-        }
-        Ok(hashes[0])
+        Ok(fold(self.hashes(file, id.index << above, 1 << above)?))
     }
+}
+
+/// The root over a power of two of hashes.
+fn fold(mut hashes: Vec<Hash>) -> Hash {
+    while hashes.len() > 1 {
+        hashes = hashes.chunks(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
+    }
+    hashes[0]
 }
 
 /// Hashes in a level file of a tree of this size.

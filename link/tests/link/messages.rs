@@ -51,6 +51,8 @@ fn answers() -> Vec<Vec<u8>> {
             agent_proof: "a".into(),
             ledger_proof: "b".into(),
             agent_vkey: "c".into(),
+            enrolment: vec![1],
+            enrolment_proof: "d".into(),
         })),
         FromNode::Status(NodeStatus {
             node: "node1".into(),

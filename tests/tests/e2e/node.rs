@@ -80,7 +80,7 @@ fn a_mistake_in_the_nodes_configuration_is_named_with_its_line() {
 fn a_port_in_use_is_named() {
     let (_dir, site) = configured();
     let _taken = TcpListener::bind(("127.0.0.1", site.agents_port)).unwrap();
-    let said = fails(site.spawn("logseal-ledger", "ledger.toml", "ledger.log").unwrap(), 2);
+    let said = fails(site.spawn("logseal-ledger", "ledger.toml", "ledger.log").unwrap(), 1);
     let address = format!("127.0.0.1:{} for agents", site.agents_port);
     assert!(said.contains(&address) && said.contains("another program uses this port"), "{said}");
 }
@@ -156,12 +156,56 @@ fn a_block_that_was_lost_or_kept_unacknowledged_is_neither_missing_nor_twice() {
     assert_eq!(records(&site).1.len(), 11);
     assert_eq!(submit_last(), 11);
     ledger.stop(LIMIT).unwrap();
-    // Lost: what is derived came to the disk, the block itself never did.
-    copy("old/blocks", "store/blocks");
+    // Lost: the block never came to the disk, so nothing derived from it and no signature did.
+    copy("old", "store");
     ledger = site.start_ledger().unwrap();
     assert_eq!(records(&site).1.len(), 10);
     assert_eq!(submit_last(), 11);
     ledger.stop(LIMIT).unwrap();
+}
+
+#[test]
+fn a_node_whose_block_log_lost_what_was_signed_for_does_not_sign_a_second_history() {
+    let (_dir, site) = configured();
+    let mut ledger = site.start_ledger().unwrap();
+    let mut log = fill(&site, 5);
+    ledger.stop(LIMIT).unwrap();
+    let paths = [site.path("store/blocks"), site.path("old")];
+    assert!(Command::new("cp").arg("-a").args(paths).status().unwrap().success());
+    ledger = site.start_ledger().unwrap();
+    let (mut wire, _) = Wire::connect(&site, "agent", "gw01");
+    wire.submit(&log.seal(&["the last one"]).batch.encode());
+    drop(wire);
+    ledger.stop(LIMIT).unwrap();
+    std::fs::remove_dir_all(site.path("store/blocks")).unwrap();
+    std::fs::rename(site.path("old"), site.path("store/blocks")).unwrap();
+    let signed = std::fs::read(site.path("store/checkpoint")).unwrap();
+    let refuse = || {
+        let said = fails(site.spawn("logseal-ledger", "ledger.toml", "ledger.log").unwrap(), 2);
+        assert!(said.contains("second history") && said.contains("backup"), "{said}");
+        assert_eq!(std::fs::read(site.path("store/checkpoint")).unwrap(), signed);
+    };
+    refuse();
+    // The same with nothing but the signed checkpoint left to tell.
+    std::fs::remove_dir_all(site.path("store/index")).unwrap();
+    refuse();
+}
+
+#[test]
+fn a_wrong_hash_in_the_tree_files_is_put_right_at_the_next_start() {
+    let (_dir, site) = configured();
+    let mut ledger = site.start_ledger().unwrap();
+    fill(&site, 100);
+    let before = records(&site).0;
+    ledger.stop(LIMIT).unwrap();
+    let leaves = site.path("store/tree/level-0");
+    let good = std::fs::read(&leaves).unwrap();
+    let mut bad = good.clone();
+    bad[100] ^= 1;
+    std::fs::write(&leaves, bad).unwrap();
+    let _ledger = site.start_ledger().unwrap();
+    assert_eq!(records(&site).0, before);
+    assert!(std::fs::read(&leaves).unwrap() == good);
 }
 
 #[test]
@@ -207,7 +251,7 @@ fn an_audit_of_the_store_names_the_first_entry_that_was_altered() {
     assert_eq!(code, Some(1), "{said}");
     let entry = said["entry"].as_u64().unwrap();
     assert!((1..40).contains(&entry), "{said}");
-    std::fs::write(&segment, good).unwrap();
+    std::fs::write(&segment, &good).unwrap();
 
     let checkpoint = site.path("store/checkpoint");
     let text = std::fs::read_to_string(&checkpoint).unwrap();
@@ -215,6 +259,14 @@ fn an_audit_of_the_store_names_the_first_entry_that_was_altered() {
     assert_ne!(forged, text, "{text}");
     std::fs::write(&checkpoint, forged).unwrap();
     assert_eq!(verify().0, Some(1), "a forged checkpoint");
+    std::fs::remove_file(&checkpoint).unwrap();
+    assert_eq!(verify().0, Some(1), "a deleted checkpoint");
+    std::fs::write(&checkpoint, text).unwrap();
+    assert_eq!(verify().0, Some(0));
+    let mut bad = good.clone();
+    bad[20] ^= 1;
+    std::fs::write(&segment, bad).unwrap();
+    assert_eq!(verify().0, Some(1), "a damaged segment header");
 }
 
 #[test]

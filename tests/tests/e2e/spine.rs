@@ -1,7 +1,8 @@
 //! The main way: a line becomes a receipt and an offline proof.
 
 use logseal::evidence::Evidence;
-use logseal_tests::{Running, kong_source};
+use logseal_tests::{Running, kong_source, wire::Log};
+use record::{UnixSeconds, note::SignedNote, proof::TlogProof};
 use std::io::Write;
 
 #[test]
@@ -23,4 +24,18 @@ fn a_line_in_a_gateways_log_can_be_proven_offline() {
     let proven = evidence.verify().unwrap();
     assert_eq!(proven.line, lines[123].as_bytes());
     assert_eq!(proven.checkpoint.witnessed().len(), 1);
+    assert!(proven.enrolled.is_some());
+
+    // Somebody else's key in the folder does not become the agent's.
+    let forger = Log::new("gw01", 99);
+    let mut forged = evidence.clone();
+    let mut proof = TlogProof::parse(&forged.agent_proof).unwrap();
+    let text = proof.checkpoint.text().to_owned();
+    let mut note = SignedNote::new(text.clone());
+    note.put(forger.signer.sign(&text, UnixSeconds(1)));
+    proof.checkpoint = note;
+    forged.agent_proof = proof.to_string().into_bytes();
+    let vkey = forger.signer.vkey().to_string();
+    forged.agent_policy = logseal::evidence::agent_policy("gw01", &vkey).into_bytes();
+    assert_eq!(forged.verify().unwrap_err().file, "agent-policy");
 }
