@@ -1,7 +1,10 @@
 //! What `check` looks at and `run` starts with: certificates that belong to this agent.
 
 use link::{Identity, Role, tls::Credentials};
-use service::{clock, config::ConfigError};
+use service::{
+    clock,
+    config::{ConfigError, file_key},
+};
 
 use crate::config::{Config, SourceKind, SyslogConfig};
 
@@ -42,19 +45,4 @@ pub fn listeners(config: &Config) -> impl Iterator<Item = (usize, &SyslogConfig)
         SourceKind::Syslog(syslog) => Some((index, syslog)),
         SourceKind::Files(_) => None,
     })
-}
-
-fn file_key(table: &str, kind: link::tls::FileKind) -> String {
-    use link::tls::FileKind;
-    let leaf = match kind {
-        FileKind::Ca => "ca",
-        FileKind::Certificate => "cert",
-        FileKind::Key => "key",
-        FileKind::Crl => "crl",
-    };
-    // A table of a source is named as a whole: only its header tells it from the others'.
-    match table.contains('[') {
-        true => format!("{table}.tls"),
-        false => format!("{table}.{leaf}"),
-    }
 }

@@ -1,6 +1,6 @@
 //! Configuration files: TOML, unknown keys are errors, and every error names the line at fault.
 
-use link::tls::TlsFiles;
+use link::tls::{FileKind, TlsFiles};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::path::{Path, PathBuf};
 
@@ -58,6 +58,21 @@ impl Tls {
     pub fn files(&self) -> TlsFiles {
         let Tls { ca, cert, key, crl } = self.clone();
         TlsFiles { ca, cert, key, crl }
+    }
+}
+
+/// The key that names a certificate file of this kind in `table`.
+pub fn file_key(table: &str, kind: FileKind) -> String {
+    let leaf = match kind {
+        FileKind::Ca => "ca",
+        FileKind::Certificate => "cert",
+        FileKind::Key => "key",
+        FileKind::Crl => "crl",
+    };
+    // A table of a source is named as a whole: only its header tells it from the others'.
+    match table.contains('[') {
+        true => format!("{table}.tls"),
+        false => format!("{table}.{leaf}"),
     }
 }
 

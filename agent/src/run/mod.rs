@@ -77,11 +77,13 @@ impl RunError {
         match self {
             RunError::Config(_)
             | RunError::Files(_)
-            | RunError::Metrics(_)
-            | RunError::Syslog(_)
             | RunError::Stop(_)
             | RunError::Fatal(Fatal::Stop(_)) => exit::USAGE,
-            RunError::Spool(_) | RunError::Fatal(_) | RunError::Machine { .. } => exit::FAILED,
+            RunError::Spool(_)
+            | RunError::Metrics(_)
+            | RunError::Syslog(_)
+            | RunError::Fatal(_)
+            | RunError::Machine { .. } => exit::FAILED,
         }
     }
 
