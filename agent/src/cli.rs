@@ -22,8 +22,8 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, or stopped as asked; 2 the command line, the configuration, the machine or the \
-ledger's state needs a person.
+Exit codes: 0 done, or stopped as asked; 1 the machine failed and another start may help; 2 the command \
+line, the configuration or the ledger's state needs a person.
 
 The environment variable LOGSEAL_LOG sets what is logged: info (the default), debug, warn, or a \
 filter such as logseal_agent=debug.";
