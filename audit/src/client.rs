@@ -4,7 +4,7 @@ use crate::output::{Failure, fail};
 use clap::Args;
 use link::{
     Role,
-    frame::{FrameReader, FrameWriter},
+    frame::{FrameError, FrameReader, FrameWriter},
     message::{FromNode, MAX_FRAME, PROTOCOL, ToNode, Welcome},
     tls::{ClientSettings, Problem, ReloadingClient},
 };
@@ -22,6 +22,8 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
+/// What the first bytes of an HTTP answer look like to whoever expects a frame's length.
+const HTTP: u32 = u32::from_be_bytes(*b"HTTP");
 const LIMIT: Duration = Duration::from_secs(10);
 /// An enrolment waits for a block; that is at most a few rounds away.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -182,9 +184,14 @@ impl Connection {
     }
 
     fn lost(&self, error: Box<dyn std::error::Error + Send + Sync>) -> Failure {
-        let error = match error.downcast::<link::frame::FrameError>() {
+        let error = match error.downcast::<FrameError>() {
             Ok(frame) => match *frame {
-                link::frame::FrameError::Io(io) => Problem::from_io(io).to_string(),
+                FrameError::Io(io) => Problem::from_io(io).to_string(),
+                FrameError::TooLong { length: HTTP, .. } => {
+                    "it answers in HTTP: this is a node's HTTPS port; use its port for agents, 7514 \
+                     unless configured otherwise"
+                        .to_owned()
+                }
                 other => other.to_string(),
             },
             Err(other) => other.to_string(),

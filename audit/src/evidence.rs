@@ -119,6 +119,11 @@ impl Evidence {
         if let Some((entry, proof)) = &self.enrolment {
             files.extend([(ENROLMENT, entry), (ENROLMENT_PROOF, proof)]);
         }
+        if let Some((name, _)) = files.iter().find(|(name, _)| dir.join(name).exists()) {
+            let path = dir.join(name);
+            let problem = "exists, and evidence is never overwritten: choose another folder";
+            return Err(Failure(format!("{} {problem}", path.display())));
+        }
         for (name, bytes) in files {
             let path = dir.join(name);
             let new = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);

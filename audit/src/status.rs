@@ -60,6 +60,9 @@ fn report(status: &NodeStatus, trusted: Option<Result<u64, String>>) -> Outcome 
     if let Some(time) = cosigned {
         text += &format!("checkpoint holds under the policy, cosigned {}\n", UnixSeconds(time));
     }
+    if cosigned.is_none() && problem.is_none() {
+        text += "checkpoint not checked: give --policy\n";
+    }
     if let Some(problem) = &problem {
         text += &format!("CHECKPOINT BROKEN: {problem}\n");
     }
