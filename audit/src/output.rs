@@ -32,16 +32,7 @@ impl Failure {
 
 /// For `map_err`: any error with its causes as a failure.
 pub fn fail(error: impl std::error::Error) -> Failure {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = inner.source();
-    }
-    Failure(text)
+    Failure(service::exit::explain(&error))
 }
 
 /// Prints a result as asked, and gives back the program's exit code.

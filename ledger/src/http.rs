@@ -155,8 +155,6 @@ fn may_see_hashes(site: &Site, client: &Client) -> Result<(), Refused> {
 }
 
 fn may_read(client: &Client) -> Result<(), Refused> {
-    match client.0.as_ref().map(|identity| identity.role) {
-        Some(Role::Operator | Role::Auditor | Role::PrivacyOfficer | Role::Node) => Ok(()),
-        _ => Err(Refused::Forbidden),
-    }
+    let role = client.0.as_ref().map(|identity| identity.role);
+    if role.is_some_and(Role::may_read_records) { Ok(()) } else { Err(Refused::Forbidden) }
 }

@@ -198,13 +198,7 @@ impl Node {
     }
 
     fn handle_batch(&mut self, pending: Pending, reply: Reply) {
-        let batch = pending.batch();
-        let key = BatchKey {
-            agent: batch.agent.clone(),
-            start: batch.start,
-            count: batch.count,
-            sealed: batch.seal.time,
-        };
+        let key = BatchKey::of(pending.batch());
         if !self.view.accepting() {
             return answer(&reply, busy("the node's disk is full; reading goes on"));
         }
@@ -232,8 +226,8 @@ impl Node {
         digest: record::Hash,
         reply: Reply,
     ) -> Result<(), NodeError> {
-        if let Some(place) = self.store.reader().batch(&key)? {
-            let reader = self.store.reader();
+        let reader = self.store.reader();
+        if let Some(place) = reader.batch(&key)? {
             let message = if place.digest != digest {
                 conflict(&key)
             } else {
@@ -321,12 +315,7 @@ impl Node {
     fn answer_block(&mut self, executed: &Executed) {
         let (size, text) = (executed.after.size(), self.checkpoint.to_string());
         for placed in &executed.placed {
-            let key = BatchKey {
-                agent: placed.agent.clone(),
-                start: placed.start,
-                count: placed.count,
-                sealed: placed.sealed,
-            };
+            let key = BatchKey::of_placed(placed);
             let Some(reply) = self.waiting.remove(&key) else { continue };
             let end = EntryIndex(placed.first.0 + u64::from(placed.count) + 1);
             let Ok(proof) = range_proof(&executed.tree, placed.first, end, size);

@@ -148,6 +148,11 @@ impl Role {
         Role::SyslogClient,
     ];
 
+    /// True for roles that may see records, which say who looked at whom.
+    pub fn may_read_records(self) -> bool {
+        matches!(self, Role::Operator | Role::Auditor | Role::PrivacyOfficer | Role::Node)
+    }
+
     /// The role as it stands in certificates and configuration.
     pub fn as_str(self) -> &'static str {
         match self {

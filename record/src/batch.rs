@@ -153,6 +153,11 @@ impl VerifiedBatch {
     pub fn after(&self) -> &Frontier {
         &self.after
     }
+
+    /// What the agent's next batch must fit.
+    pub fn log_state(&self) -> LogState {
+        LogState { key: self.key, frontier: self.after.clone(), sealed: self.batch.seal.time }
+    }
 }
 
 impl SealedBatch {

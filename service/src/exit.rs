@@ -11,8 +11,8 @@ pub const FAILED: u8 = 1;
 /// The command or its configuration is at fault, or what it needs is not there: somebody must act.
 pub const USAGE: u8 = 2;
 
-/// Prints an error with all its causes to standard error.
-pub fn report(program: &str, error: &dyn std::error::Error) {
+/// An error with all its causes, those left out that it already tells.
+pub fn explain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -23,7 +23,12 @@ pub fn report(program: &str, error: &dyn std::error::Error) {
         }
         cause = inner.source();
     }
-    eprintln!("{program}: {text}");
+    text
+}
+
+/// Prints an error with all its causes to standard error.
+pub fn report(program: &str, error: &dyn std::error::Error) {
+    eprintln!("{program}: {}", explain(error));
 }
 
 /// The exit code of a program that ended with this result; an error is reported first.

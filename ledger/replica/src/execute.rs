@@ -307,11 +307,7 @@ impl Run {
         }
         let seal = batch.seal_entry().encode(params.enterprise);
         self.tree.push(&mut self.after, leaf_hash(&seal));
-        let log = LogState {
-            key: verified.key(),
-            frontier: verified.after().clone(),
-            sealed: batch.seal.time,
-        };
+        let log = verified.log_state();
         self.agents.insert(batch.agent.clone(), log);
     }
 

@@ -97,11 +97,7 @@ impl Pool {
             return Err(PoolError::Full);
         }
         self.bytes += pending.encoded.len();
-        let log = LogState {
-            key: pending.verified.key(),
-            frontier: pending.verified.after().clone(),
-            sealed: pending.batch().seal.time,
-        };
+        let log = pending.verified.log_state();
         self.ahead.insert(pending.batch().agent.clone(), log);
         self.batches.push_back(pending);
         Ok(())

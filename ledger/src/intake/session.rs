@@ -183,8 +183,8 @@ impl Session<'_> {
             ToNode::Ping => self.answer(FromNode::Pong).await,
             ToNode::Submit { batch } if self.agent.is_some() => self.submit(batch).await,
             ToNode::Enrol { enrolment } if role == Role::Operator => self.enrol(enrolment).await,
-            ToNode::Record { agent, n } if may_read(role) => self.record(&agent, n).await,
-            ToNode::Status if may_read(role) => self.status().await,
+            ToNode::Record { agent, n } if role.may_read_records() => self.record(&agent, n).await,
+            ToNode::Status if role.may_read_records() => self.status().await,
             _ => {
                 let message = format!("a certificate with the role '{role}' does not allow this");
                 self.refuse(RefusalCode::Role, message).await
@@ -220,12 +220,7 @@ impl Session<'_> {
         if batch.start.0 == next && newer {
             return self.verify(batch, encoded).await;
         }
-        let key = BatchKey {
-            agent: batch.agent.clone(),
-            start: batch.start,
-            count: batch.count,
-            sealed: batch.seal.time,
-        };
+        let key = BatchKey::of(&batch);
         let digest = SealedBatch::digest(&encoded);
         let reply = self.answers.clone();
         self.tell(Command::Again { key, digest, reply }).await
@@ -245,11 +240,7 @@ impl Session<'_> {
         (self.codec, self.bundle) = (codec, bundle);
         match verified {
             Ok(verified) => {
-                self.log = Some(LogState {
-                    key: verified.key(),
-                    frontier: verified.after().clone(),
-                    sealed: verified.batch().seal.time,
-                });
+                self.log = Some(verified.log_state());
                 let pending = Box::new(Pending::new(verified, encoded));
                 let reply = self.answers.clone();
                 self.tell(Command::Batch { pending, reply }).await
@@ -349,11 +340,6 @@ impl Session<'_> {
         self.context.metrics.refuse(label(code));
         self.answer(FromNode::Refused(Refusal { code, message, next: None })).await
     }
-}
-
-/// Roles that may see records: they say who looked at whom.
-fn may_read(role: Role) -> bool {
-    matches!(role, Role::Operator | Role::Auditor | Role::PrivacyOfficer | Role::Node)
 }
 
 fn label(code: RefusalCode) -> &'static str {

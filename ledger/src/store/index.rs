@@ -6,13 +6,13 @@
 use super::StoreError;
 use record::{
     AgentName, Hash, TreeSize, UnixMillis, UnixSeconds,
-    batch::LogState,
+    batch::{LogState, SealedBatch},
     block::Height,
     bytes::Reader,
     crypto::PublicKey,
     merkle::{EntryIndex, Frontier},
 };
-use replica::{Executed, LedgerState};
+use replica::{Executed, LedgerState, Placed};
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -41,6 +41,28 @@ pub struct BatchKey {
     pub count: u32,
     /// The time of its seal.
     pub sealed: UnixSeconds,
+}
+
+impl BatchKey {
+    /// The key of a batch as it was sealed.
+    pub fn of(batch: &SealedBatch) -> Self {
+        BatchKey {
+            agent: batch.agent.clone(),
+            start: batch.start,
+            count: batch.count,
+            sealed: batch.seal.time,
+        }
+    }
+
+    /// The key of a batch that came to stand in a block.
+    pub fn of_placed(placed: &Placed) -> Self {
+        BatchKey {
+            agent: placed.agent.clone(),
+            start: placed.start,
+            count: placed.count,
+            sealed: placed.sealed,
+        }
+    }
 }
 
 /// Where a batch stands.
@@ -104,12 +126,7 @@ impl Index {
             write.insert(enrolment_key(name), &index.0.to_be_bytes());
         }
         for (nth, placed) in executed.placed.iter().enumerate() {
-            let key = BatchKey {
-                agent: placed.agent.clone(),
-                start: placed.start,
-                count: placed.count,
-                sealed: placed.sealed,
-            };
+            let key = BatchKey::of_placed(placed);
             let mut value = header.height.0.to_be_bytes().to_vec();
             value.extend_from_slice(&(nth as u32).to_be_bytes());
             value.extend_from_slice(&placed.first.0.to_be_bytes());
