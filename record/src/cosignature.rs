@@ -20,12 +20,18 @@ pub struct Cosignature {
 impl Cosignature {
     /// Cosigns the checkpoint `text` (its last newline included).
     pub fn sign(key: &SigningKey, text: &str, time: UnixSeconds) -> Self {
-        Cosignature { time, signature: key.sign(&message(text, time)) }
+        Cosignature { time, signature: key.sign(&Cosignature::statement(text, time)) }
     }
 
     /// True if `key` made this cosignature of the checkpoint `text`.
     pub fn verifies(&self, key: &PublicKey, text: &str) -> bool {
-        self.time.0 <= i64::MAX as u64 && key.verifies(&message(text, self.time), &self.signature)
+        self.time.0 <= i64::MAX as u64
+            && key.verifies(&Self::statement(text, self.time), &self.signature)
+    }
+
+    /// What is signed: a header, the time, the checkpoint's text.
+    pub fn statement(text: &str, time: UnixSeconds) -> Vec<u8> {
+        format!("cosignature/v1\ntime {}\n{text}", time.0).into_bytes()
     }
 
     /// The `timestamped_signature` structure.
@@ -43,8 +49,4 @@ impl Cosignature {
         let time = UnixSeconds(u64::from_be_bytes(*time));
         Some(Cosignature { time, signature: Signature(signature.try_into().ok()?) })
     }
-}
-
-fn message(text: &str, time: UnixSeconds) -> Vec<u8> {
-    format!("cosignature/v1\ntime {}\n{text}", time.0).into_bytes()
 }

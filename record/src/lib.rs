@@ -17,6 +17,8 @@ pub mod cosignature;
 pub mod crypto;
 pub mod enrolment;
 pub mod entry;
+pub mod evidence;
+pub mod fault;
 pub mod merkle;
 pub mod name;
 pub mod note;
@@ -29,6 +31,7 @@ pub mod time;
 mod base64;
 
 pub use checkpoint::{Checkpoint, Origin};
+pub use fault::FaultModel;
 pub use merkle::{Hash, TreeSize};
 pub use name::{AgentName, NodeName};
 pub use time::{UnixMillis, UnixSeconds};

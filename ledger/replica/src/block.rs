@@ -3,6 +3,7 @@
 //! A header names everything by digest and is what votes are cast on; the
 //! bodies travel and are kept beside it. `docs/formats.md` has the diagrams.
 
+use bytes::Bytes;
 use record::{
     Hash, NodeName, TreeSize, UnixMillis,
     batch::SealedBatch,
@@ -21,7 +22,13 @@ pub const MAX_BLOCK_ENROLMENTS: usize = 256;
 /// The most signatures of a certificate: one a node.
 pub const MAX_SIGNATURES: usize = 64;
 
+/// The most pieces of evidence in a block.
+pub const MAX_BLOCK_EVIDENCE: usize = 16;
+
+/// The version of headers without evidence, and of blocks.
 const VERSION: u8 = 1;
+/// The version of headers with evidence.
+const VERSION_EVIDENCE: u8 = 2;
 
 /// What is voted on: everything about a block, its contents by digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +47,8 @@ pub struct BlockHeader {
     pub enrolments: Vec<Hash>,
     /// Digests of the batches, in order.
     pub batches: Vec<Hash>,
+    /// Digests of the evidence, in order.
+    pub evidence: Vec<Hash>,
     /// The ledger's size after the block.
     pub size: TreeSize,
     /// The ledger's root after the block.
@@ -72,7 +81,9 @@ pub enum BlockError {
 impl BlockHeader {
     /// The binary form; its digest is the block's identifier.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        // Without evidence a header is what it was before there was any.
+        let version = if self.evidence.is_empty() { VERSION } else { VERSION_EVIDENCE };
+        let mut out = vec![version];
         out.extend_from_slice(&self.height.0.to_be_bytes());
         out.extend_from_slice(&self.parent.0);
         out.extend_from_slice(&self.time.0.to_be_bytes());
@@ -80,6 +91,9 @@ impl BlockHeader {
         out.extend_from_slice(&self.first.0.to_be_bytes());
         put_digests(&mut out, &self.enrolments);
         put_digests(&mut out, &self.batches);
+        if !self.evidence.is_empty() {
+            put_digests(&mut out, &self.evidence);
+        }
         out.extend_from_slice(&self.size.0.to_be_bytes());
         out.extend_from_slice(&self.root.0);
         out
@@ -88,9 +102,9 @@ impl BlockHeader {
     /// Parses the binary form.
     pub fn decode(bytes: &[u8]) -> Result<Self, BlockError> {
         let mut reader = Reader::new(bytes);
-        match reader.u8()? {
-            VERSION => {}
-            other => return Err(BlockError::Version(other)),
+        let version = reader.u8()?;
+        if !matches!(version, VERSION | VERSION_EVIDENCE) {
+            return Err(BlockError::Version(version));
         }
         let (height, parent, time) = (reader.u64()?, reader.array()?, reader.u64()?);
         let name = std::str::from_utf8(reader.counted8()?).map_err(|_| BlockError::Name)?;
@@ -102,10 +116,18 @@ impl BlockHeader {
             first: EntryIndex(reader.u64()?),
             enrolments: take_digests(&mut reader, MAX_BLOCK_ENROLMENTS)?,
             batches: take_digests(&mut reader, MAX_BLOCK_BATCHES)?,
+            evidence: match version {
+                VERSION_EVIDENCE => take_digests(&mut reader, MAX_BLOCK_EVIDENCE)?,
+                _ => vec![],
+            },
             size: TreeSize(reader.u64()?),
             root: Hash(reader.array()?),
         };
         reader.finish()?;
+        if version == VERSION_EVIDENCE && header.evidence.is_empty() {
+            // A block has one binary form only.
+            return Err(BlockError::Version(version));
+        }
         Ok(header)
     }
 
@@ -128,7 +150,7 @@ pub struct Certificate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockBatch {
     /// A [`SealedBatch`] in its binary form.
-    pub encoded: Vec<u8>,
+    pub encoded: Bytes,
     /// The agent's log before the batch: with it, and the batch, the proof of any of the batch's
     /// records in the agent's log can be made without reading anything else.
     pub before: Frontier,
@@ -142,9 +164,11 @@ pub struct Block {
     /// Who voted for it.
     pub certificate: Certificate,
     /// Enrolments in their binary form.
-    pub enrolments: Vec<Vec<u8>>,
+    pub enrolments: Vec<Bytes>,
     /// Batches.
     pub batches: Vec<BlockBatch>,
+    /// Evidence in its binary form.
+    pub evidence: Vec<Bytes>,
 }
 
 impl Block {
@@ -169,8 +193,11 @@ impl Block {
             let len = u32::try_from(batch.encoded.len()).expect("a batch is bounded");
             prefix.extend_from_slice(&len.to_be_bytes());
             parts.push(prefix.into());
-            parts.push(batch.encoded.as_slice().into());
+            parts.push(batch.encoded.as_ref().into());
         }
+        let mut tail = vec![];
+        self.evidence.iter().for_each(|evidence| put_counted32(&mut tail, evidence));
+        parts.push(tail.into());
         parts
     }
 
@@ -180,7 +207,9 @@ impl Block {
         let header = &block.header;
         let enrolments = header.enrolments.iter().zip(&block.enrolments);
         let batches = block.batches.iter().map(|batch| &batch.encoded);
-        for (digest, body) in enrolments.chain(header.batches.iter().zip(batches)) {
+        let evidence = header.evidence.iter().zip(&block.evidence);
+        let named = enrolments.chain(header.batches.iter().zip(batches)).chain(evidence);
+        for (digest, body) in named {
             if *digest != SealedBatch::digest(body) {
                 return Err(BlockError::Bodies);
             }
@@ -207,14 +236,19 @@ impl Block {
             .collect::<Result<_, Malformed>>()?;
         let mut enrolments = Vec::with_capacity(header.enrolments.len());
         for _ in &header.enrolments {
-            enrolments.push(reader.counted32()?.to_vec());
+            enrolments.push(Bytes::copy_from_slice(reader.counted32()?));
         }
         let mut batches = Vec::with_capacity(header.batches.len());
         for _ in &header.batches {
             batches.push(take_batch(&mut reader)?);
         }
+        let mut evidence = Vec::with_capacity(header.evidence.len());
+        for _ in &header.evidence {
+            evidence.push(Bytes::copy_from_slice(reader.counted32()?));
+        }
         reader.finish()?;
-        Ok(Block { header, certificate: Certificate { round, signatures }, enrolments, batches })
+        let certificate = Certificate { round, signatures };
+        Ok(Block { header, certificate, enrolments, batches, evidence })
     }
 }
 
@@ -225,7 +259,8 @@ fn take_batch(reader: &mut Reader<'_>) -> Result<BlockBatch, BlockError> {
     let encoded = reader.counted32()?;
     let start = SealedBatch::decode(encoded).map_err(|_| BlockError::Bodies)?.start;
     let before = Frontier::from_hashes(TreeSize(start.0), &hashes);
-    Ok(BlockBatch { encoded: encoded.to_vec(), before: before.map_err(|_| BlockError::Frontier)? })
+    let encoded = Bytes::copy_from_slice(encoded);
+    Ok(BlockBatch { encoded, before: before.map_err(|_| BlockError::Frontier)? })
 }
 
 fn put_digests(out: &mut Vec<u8>, digests: &[Hash]) {

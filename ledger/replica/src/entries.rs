@@ -1,11 +1,12 @@
-//! The entries of a block, in their order: enrolments, each batch's records and its seal, the
-//! block entry.
+//! The entries of a block, in their order: enrolments, each batch's records and its seal, evidence,
+//! the block entry.
 
 use crate::{block::Block, state::Params};
 use record::{
     batch::{BatchError, Codec, SealedBatch},
     block::BlockEntry,
     enrolment::Enrolment,
+    evidence::Evidence,
     merkle::EntryIndex,
 };
 use std::ops::Range;
@@ -47,6 +48,11 @@ pub fn for_each_entry(
         at = end.saturating_add(1);
     }
     let header = &block.header;
+    for body in &block.evidence {
+        let evidence = Evidence::decode(body).map_err(|_| BatchError::Records)?;
+        give(at, &evidence.entry(header.time, params.enterprise));
+        at = at.saturating_add(1);
+    }
     let last = BlockEntry {
         height: header.height,
         time: header.time,

@@ -2,14 +2,17 @@
 
 use crate::{
     block::{Block, BlockBatch, BlockHeader, Certificate},
-    pool::Pending,
+    members::Members,
+    pool::{Body, Picked},
     state::{LedgerState, Params, Slot},
 };
+use bytes::Bytes;
 use record::{
-    AgentName, Hash, TreeSize, UnixSeconds,
+    AgentName, Hash, NodeName, TreeSize, UnixSeconds,
     batch::{BatchError, Codec, LogState, SealedBatch, VerifiedBatch},
     block::BlockEntry,
     enrolment::{Enrolment, EnrolmentError},
+    evidence::{Evidence, EvidenceError, EvidenceKind},
     merkle::{EntryIndex, Frontier, NodeId, NodeSource, leaf_hash},
 };
 use std::collections::BTreeMap;
@@ -47,9 +50,18 @@ pub enum ExecuteError {
         /// What is wrong with it.
         source: BatchError,
     },
+    /// A batch that does not decode.
+    #[error("a batch cannot be read")]
+    Unreadable,
     /// A batch is kept with another frontier than its agent's log had.
     #[error("the frontier kept with the batch of '{0}' is not that of its log")]
     Frontier(AgentName),
+    /// Evidence that cannot be read, or proves nothing.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    /// Evidence against somebody whose key it is not.
+    #[error("the key in the evidence is not that of '{0}'")]
+    Culprit(NodeName),
     /// The header names another tree than execution leads to.
     #[error("block {0} names another tree than its entries lead to")]
     Root(u64),
@@ -171,72 +183,145 @@ impl Executed {
 /// Executes what a proposer picked, on top of `state`, into a block of its own.
 pub(crate) fn propose(
     params: &Params,
+    members: &Members,
     state: &LedgerState,
     slot: &Slot,
-    enrolments: Vec<Enrolment>,
-    batches: Vec<Pending>,
+    picked: Picked,
 ) -> Executed {
     let mut run = Run::new(state);
     let mut bodies = Bodies::default();
-    for enrolment in enrolments {
-        run.enrol(params, state, &enrolment).expect("the pool takes an agent's enrolment once");
-        let encoded = enrolment.encode();
-        bodies.enrolment_digests.push(SealedBatch::digest(&encoded));
-        bodies.enrolments.push(encoded);
+    for (enrolment, encoded) in picked.enrolments {
+        // Another node's block may have enrolled the agent meanwhile.
+        if run.enrol(params, state, &enrolment).is_ok() {
+            bodies.enrolment_digests.push(SealedBatch::digest(&encoded));
+            bodies.enrolments.push(encoded);
+        }
     }
-    for pending in batches {
-        let (verified, encoded, digest) = pending.into_parts();
-        let before = run.log(state, &verified.batch().agent).expect("enrolled").frontier.clone();
-        run.batch(params, &verified, digest);
-        bodies.batch_digests.push(digest);
-        bodies.batches.push(BlockBatch { encoded, before });
+    for pending in picked.batches {
+        let Some(log) = run.log(state, &pending.batch().agent) else { continue };
+        if !pending.fits(log) {
+            continue;
+        }
+        let before = log.frontier.clone();
+        run.batch(params, pending.verified(), pending.digest());
+        bodies.batch_digests.push(pending.digest());
+        bodies.batches.push(BlockBatch { encoded: pending.encoded().clone(), before });
+    }
+    for (evidence, encoded) in picked.evidence {
+        if convicts(params, members, state, &evidence).is_ok() {
+            run.evidence(params, slot, &evidence);
+            bodies.evidence_digests.push(SealedBatch::digest(&encoded));
+            bodies.evidence.push(encoded);
+        }
     }
     run.finish(params, state, slot, bodies)
 }
 
-/// Executes a decided block again, verifying every batch: for replay and for audits.
+/// What a header names, as far as it is here.
+pub(crate) struct Named {
+    pub(crate) enrolments: Vec<(Enrolment, Bytes)>,
+    pub(crate) batches: Vec<Body>,
+    pub(crate) evidence: Vec<(Evidence, Bytes)>,
+}
+
+/// Executes what somebody else proposed, on top of `state`. Batches that were verified against the
+/// logs they are executed on are not verified again.
+pub(crate) fn validate(
+    params: &Params,
+    members: &Members,
+    state: &LedgerState,
+    header: &BlockHeader,
+    named: Named,
+    codec: &mut Codec,
+) -> Result<Executed, ExecuteError> {
+    for (evidence, _) in &named.evidence {
+        convicts(params, members, state, evidence)?;
+    }
+    execute(params, state, header, named, codec)
+}
+
+fn execute(
+    params: &Params,
+    state: &LedgerState,
+    header: &BlockHeader,
+    named: Named,
+    codec: &mut Codec,
+) -> Result<Executed, ExecuteError> {
+    let mut run = Run::new(state);
+    let mut bodies = Bodies::named(header);
+    for (enrolment, encoded) in named.enrolments {
+        run.enrol(params, state, &enrolment)?;
+        bodies.enrolments.push(encoded);
+    }
+    let mut scratch = Vec::new();
+    for (body, digest) in named.batches.into_iter().zip(&header.batches) {
+        let batch = match body {
+            Body::Verified(pending) => {
+                let agent = &pending.batch().agent;
+                let log = run
+                    .log(state, agent)
+                    .ok_or_else(|| ExecuteError::NotEnrolled(agent.clone()))?;
+                let before = log.frontier.clone();
+                let encoded = pending.encoded().clone();
+                if pending.fits(log) {
+                    run.batch(params, pending.verified(), *digest);
+                } else {
+                    run.open(params, state, pending.batch().clone(), *digest, codec, &mut scratch)?;
+                }
+                BlockBatch { encoded, before }
+            }
+            Body::Loose(encoded) => {
+                let batch = SealedBatch::decode(&encoded).map_err(|_| ExecuteError::Unreadable)?;
+                let before = run.open(params, state, batch, *digest, codec, &mut scratch)?;
+                BlockBatch { encoded, before }
+            }
+        };
+        bodies.batches.push(batch);
+    }
+    let slot = Slot { proposer: header.proposer.clone(), time: header.time };
+    for (evidence, encoded) in named.evidence {
+        run.evidence(params, &slot, &evidence);
+        bodies.evidence.push(encoded);
+    }
+    let executed = run.finish(params, state, &slot, bodies);
+    if executed.block.header == *header {
+        Ok(executed)
+    } else {
+        Err(ExecuteError::Root(header.height.0))
+    }
+}
+
+/// Executes a decided block again, verifying every batch: for replay, for blocks that others
+/// decided, and for audits.
 pub fn replay(
     params: &Params,
     state: &LedgerState,
     block: Block,
     codec: &mut Codec,
 ) -> Result<Executed, ExecuteError> {
-    let header = block.header.clone();
+    let header = &block.header;
     if header.height.0 != state.height.0 + 1 {
         return Err(ExecuteError::NotNext { height: state.height.0, found: header.height.0 });
     }
     if header.parent != state.parent {
         return Err(ExecuteError::Parent(header.height.0));
     }
-    let mut run = Run::new(state);
+    let mut named = Named { enrolments: vec![], batches: vec![], evidence: vec![] };
     for body in &block.enrolments {
-        run.enrol(params, state, &Enrolment::decode(body)?)?;
+        named.enrolments.push((Enrolment::decode(body)?, body.clone()));
     }
-    let mut scratch = Vec::new();
-    for (body, digest) in block.batches.iter().zip(&header.batches) {
-        let batch = SealedBatch::decode(&body.encoded).expect("decoded with the block");
-        let (agent, start) = (batch.agent.clone(), batch.start.0);
-        let Some(log) = run.log(state, &agent) else {
-            return Err(ExecuteError::NotEnrolled(agent));
-        };
-        if body.before != log.frontier {
-            return Err(ExecuteError::Frontier(agent));
+    for body in &block.evidence {
+        named.evidence.push((Evidence::decode(body)?, body.clone()));
+    }
+    // Whose keys they are was checked by those who decided the block.
+    named.evidence.iter().try_for_each(|(evidence, _)| evidence.verify())?;
+    named.batches.extend(block.batches.iter().map(|body| Body::Loose(body.encoded.clone())));
+    let mut executed = execute(params, state, header, named, codec)?;
+    for (kept, run) in block.batches.iter().zip(&executed.block.batches) {
+        if kept.before != run.before {
+            let agent = SealedBatch::decode(&kept.encoded).map(|batch| batch.agent);
+            return Err(agent.map_or(ExecuteError::Unreadable, ExecuteError::Frontier));
         }
-        let verified = batch
-            .open(&params.origin, log, codec, &mut scratch)
-            .map_err(|source| ExecuteError::Batch { agent, start, source })?;
-        run.batch(params, &verified, *digest);
-    }
-    let slot = Slot { proposer: header.proposer.clone(), time: header.time };
-    let bodies = Bodies {
-        enrolments: block.enrolments,
-        enrolment_digests: header.enrolments.clone(),
-        batches: block.batches,
-        batch_digests: header.batches.clone(),
-    };
-    let mut executed = run.finish(params, state, &slot, bodies);
-    if executed.block.header != header {
-        return Err(ExecuteError::Root(header.height.0));
     }
     executed.block.certificate = block.certificate;
     Ok(executed)
@@ -244,10 +329,24 @@ pub fn replay(
 
 #[derive(Default)]
 struct Bodies {
-    enrolments: Vec<Vec<u8>>,
+    enrolments: Vec<Bytes>,
     enrolment_digests: Vec<Hash>,
     batches: Vec<BlockBatch>,
     batch_digests: Vec<Hash>,
+    evidence: Vec<Bytes>,
+    evidence_digests: Vec<Hash>,
+}
+
+impl Bodies {
+    /// The bodies of a block that is there, still to be filled in.
+    fn named(header: &BlockHeader) -> Self {
+        Bodies {
+            enrolment_digests: header.enrolments.clone(),
+            batch_digests: header.batches.clone(),
+            evidence_digests: header.evidence.clone(),
+            ..Bodies::default()
+        }
+    }
 }
 
 /// A block while it is executed.
@@ -311,6 +410,33 @@ impl Run {
         self.agents.insert(batch.agent.clone(), log);
     }
 
+    /// Verifies a batch against its agent's log and executes it; gives back the log before it.
+    fn open(
+        &mut self,
+        params: &Params,
+        state: &LedgerState,
+        batch: SealedBatch,
+        digest: Hash,
+        codec: &mut Codec,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Frontier, ExecuteError> {
+        let (agent, start) = (batch.agent.clone(), batch.start.0);
+        let Some(log) = self.log(state, &agent) else {
+            return Err(ExecuteError::NotEnrolled(agent));
+        };
+        let before = log.frontier.clone();
+        let verified = batch
+            .open(&params.origin, log, codec, scratch)
+            .map_err(|source| ExecuteError::Batch { agent, start, source })?;
+        self.batch(params, &verified, digest);
+        Ok(before)
+    }
+
+    fn evidence(&mut self, params: &Params, slot: &Slot, evidence: &Evidence) {
+        let entry = evidence.entry(slot.time, params.enterprise);
+        self.tree.push(&mut self.after, leaf_hash(&entry));
+    }
+
     fn finish(
         mut self,
         params: &Params,
@@ -330,6 +456,7 @@ impl Run {
             first,
             enrolments: bodies.enrolment_digests,
             batches: bodies.batch_digests,
+            evidence: bodies.evidence_digests,
             size: self.after.size(),
             root: self.after.root(),
         };
@@ -340,6 +467,7 @@ impl Run {
                 certificate,
                 enrolments: bodies.enrolments,
                 batches: bodies.batches,
+                evidence: bodies.evidence,
             },
             tree: self.tree,
             placed: self.placed,
@@ -348,4 +476,41 @@ impl Run {
             agents: self.agents,
         }
     }
+}
+
+/// Checks that evidence proves something, about this ledger and against the one it names.
+pub(crate) fn convicts(
+    params: &Params,
+    members: &Members,
+    state: &LedgerState,
+    evidence: &Evidence,
+) -> Result<(), ExecuteError> {
+    let unknown = || ExecuteError::Culprit(evidence.culprit.clone());
+    let member = || members.find(&evidence.culprit).map(|index| members.get(index));
+    let agent: AgentName = evidence.culprit.as_str().parse().expect("names follow one rule");
+    let (key, origin) = match evidence.kind {
+        EvidenceKind::Votes | EvidenceKind::Proposals => {
+            (member().ok_or_else(unknown)?.consensus, None)
+        }
+        EvidenceKind::Cosignatures => {
+            (member().ok_or_else(unknown)?.cosigner.public(), Some(params.origin.clone()))
+        }
+        EvidenceKind::Seals => {
+            let log = state.agents.get(&agent).ok_or_else(unknown)?;
+            (log.key, Some(params.origin.agent(&agent)))
+        }
+    };
+    if key != evidence.key {
+        return Err(unknown());
+    }
+    let line = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').nth(2).map(<[u8]>::to_vec);
+    if let Some(origin) = origin
+        && evidence
+            .statements
+            .iter()
+            .any(|s| line(&s.bytes).as_deref() != Some(origin.as_str().as_bytes()))
+    {
+        return Err(unknown());
+    }
+    Ok(evidence.verify()?)
 }

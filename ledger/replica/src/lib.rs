@@ -16,6 +16,9 @@ pub mod block;
 mod engine;
 pub mod entries;
 pub mod execute;
+mod members;
+pub mod message;
+mod now;
 mod pool;
 mod replica;
 pub mod state;
@@ -23,6 +26,12 @@ pub mod state;
 pub use block::{Block, BlockError, BlockHeader, Certificate};
 pub use engine::{EngineError, verify_certificate};
 pub use execute::{BlockTree, ExecuteError, Executed, Placed};
+pub use members::{MAX_NODES, Member, Members, MembersError, NodeIndex};
+pub use message::{Message, MessageError};
+pub use now::{Now, Ticks};
 pub use pool::{Pending, PoolError};
-pub use replica::{Identity, Output, Replica};
+pub use replica::{
+    BlankStart, Event, Head, Identity, Output, PeerView, Replica, Settings, Slowness, Standing,
+    Timing, Vouch, vote_log_height,
+};
 pub use state::{LedgerState, Params};

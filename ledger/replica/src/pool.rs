@@ -1,30 +1,43 @@
 //! The pool: what waits to be put into a block.
+//!
+//! Batches of an agent form a chain: each fits the log that the one before it
+//! leads to, beginning with the committed log. What cannot be part of such a
+//! chain yet, or not any more, is kept as bytes for a while, in case somebody
+//! proposes it.
 
-use crate::block::{MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_ENROLMENTS};
+use crate::block::{MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_ENROLMENTS, MAX_BLOCK_EVIDENCE};
+use bytes::Bytes;
 use record::{
     AgentName, Hash,
     batch::{LogState, SealedBatch, VerifiedBatch},
     enrolment::Enrolment,
+    evidence::Evidence,
     merkle::EntryIndex,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
-/// The most bytes that wait: four full blocks. Beyond that, agents are told to wait.
+/// The most bytes of batches that wait: four full blocks. Beyond that, agents are told to wait.
 pub const MAX_POOL_BYTES: usize = 4 * MAX_BLOCK_BYTES;
+/// The most bytes of batches that are kept although they do not fit yet.
+const MAX_LOOSE_BYTES: usize = 2 * MAX_BLOCK_BYTES;
 
-/// A verified batch in its binary form, waiting.
+/// A verified batch in its binary form, waiting. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pending {
-    verified: VerifiedBatch,
-    encoded: Vec<u8>,
+    verified: Arc<VerifiedBatch>,
+    before: Arc<LogState>,
+    encoded: Bytes,
     digest: Hash,
 }
 
 impl Pending {
-    /// Pairs a verified batch with the bytes it was decoded from.
-    pub fn new(verified: VerifiedBatch, encoded: Vec<u8>) -> Self {
+    /// Pairs a batch that was verified against the log `before` with the bytes it was decoded from.
+    pub fn new(verified: VerifiedBatch, before: LogState, encoded: Bytes) -> Self {
         let digest = SealedBatch::digest(&encoded);
-        Pending { verified, encoded, digest }
+        Pending { verified: Arc::new(verified), before: Arc::new(before), encoded, digest }
     }
 
     /// The batch.
@@ -37,8 +50,20 @@ impl Pending {
         self.digest
     }
 
-    pub(crate) fn into_parts(self) -> (VerifiedBatch, Vec<u8>, Hash) {
-        (self.verified, self.encoded, self.digest)
+    /// The batch, verified.
+    pub(crate) fn verified(&self) -> &VerifiedBatch {
+        &self.verified
+    }
+
+    /// The batch's bytes.
+    pub(crate) fn encoded(&self) -> &Bytes {
+        &self.encoded
+    }
+
+    /// True if it was verified against this very log.
+    pub(crate) fn fits(&self, log: &LogState) -> bool {
+        let before = &*self.before;
+        before.key == log.key && before.sealed == log.sealed && before.frontier == log.frontier
     }
 }
 
@@ -62,14 +87,36 @@ pub enum PoolError {
     Enrolled,
 }
 
+/// What is picked for a block.
+#[derive(Debug, Default)]
+pub(crate) struct Picked {
+    pub(crate) enrolments: Vec<(Enrolment, Bytes)>,
+    pub(crate) batches: Vec<Pending>,
+    pub(crate) evidence: Vec<(Evidence, Bytes)>,
+}
+
+/// A body that a header names.
+#[derive(Clone, Debug)]
+pub(crate) enum Body {
+    /// A batch that fitted the log it was verified against.
+    Verified(Pending),
+    /// A batch that was not verified.
+    Loose(Bytes),
+}
+
 /// What waits, in order of arrival.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    batches: VecDeque<Pending>,
-    enrolments: VecDeque<Enrolment>,
+    batches: BTreeMap<Hash, Pending>,
+    order: VecDeque<Hash>,
     bytes: usize,
     /// The log of every agent with a waiting batch, after the last of them.
     ahead: BTreeMap<AgentName, LogState>,
+    loose: BTreeMap<Hash, Bytes>,
+    loose_order: VecDeque<Hash>,
+    loose_bytes: usize,
+    enrolments: VecDeque<(Hash, Enrolment, Bytes)>,
+    evidence: VecDeque<(Hash, Evidence, Bytes)>,
 }
 
 impl Pool {
@@ -78,63 +125,178 @@ impl Pool {
         self.ahead.get(agent)
     }
 
-    /// The digest of the waiting batch of `agent` that begins at `start`, sealed at the same time.
+    /// The waiting batches of `agent` that begin at `start`.
     pub(crate) fn waiting(
         &self,
         agent: &AgentName,
         start: EntryIndex,
-    ) -> impl Iterator<Item = Hash> {
+    ) -> impl Iterator<Item = &Pending> {
         let same = move |p: &&Pending| p.batch().agent == *agent && p.batch().start == start;
-        self.batches.iter().filter(same).map(Pending::digest)
+        self.batches.values().filter(same)
     }
 
+    /// True if there is nothing to decide on. Evidence alone is not urgent.
     pub(crate) fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.enrolments.is_empty()
+        self.order.is_empty() && self.enrolments.is_empty()
     }
 
+    pub(crate) fn has_evidence(&self) -> bool {
+        !self.evidence.is_empty()
+    }
+
+    /// True while agents' batches can be taken.
+    pub(crate) fn has_room(&self) -> bool {
+        self.bytes < MAX_POOL_BYTES / 2
+    }
+
+    /// True if this body is here.
+    pub(crate) fn has(&self, digest: &Hash) -> bool {
+        self.batches.contains_key(digest)
+            || self.loose.contains_key(digest)
+            || self.enrolments.iter().any(|(d, _, _)| d == digest)
+            || self.evidence.iter().any(|(d, _, _)| d == digest)
+    }
+
+    pub(crate) fn batch(&self, digest: &Hash) -> Option<Body> {
+        let verified = self.batches.get(digest).cloned().map(Body::Verified);
+        verified.or_else(|| self.loose.get(digest).cloned().map(Body::Loose))
+    }
+
+    pub(crate) fn enrolment(&self, digest: &Hash) -> Option<(Enrolment, Bytes)> {
+        let found = self.enrolments.iter().find(|(d, _, _)| d == digest);
+        found.map(|(_, enrolment, bytes)| (enrolment.clone(), bytes.clone()))
+    }
+
+    pub(crate) fn evidence(&self, digest: &Hash) -> Option<(Evidence, Bytes)> {
+        let found = self.evidence.iter().find(|(d, _, _)| d == digest);
+        found.map(|(_, evidence, bytes)| (evidence.clone(), bytes.clone()))
+    }
+
+    /// Takes a batch that follows [`Pool::ahead`].
     pub(crate) fn put(&mut self, pending: Pending) -> Result<(), PoolError> {
         if self.bytes + pending.encoded.len() > MAX_POOL_BYTES {
             return Err(PoolError::Full);
         }
+        self.drop_loose(&pending.digest);
         self.bytes += pending.encoded.len();
         let log = pending.verified.log_state();
         self.ahead.insert(pending.batch().agent.clone(), log);
-        self.batches.push_back(pending);
+        self.order.push_back(pending.digest);
+        self.batches.insert(pending.digest, pending);
         Ok(())
     }
 
-    pub(crate) fn put_enrolment(&mut self, enrolment: Enrolment) -> Result<(), PoolError> {
-        if self.enrolments.iter().any(|e| e.agent == enrolment.agent) {
+    /// Keeps a batch that does not fit yet; the oldest such ones make room.
+    pub(crate) fn put_loose(&mut self, encoded: Bytes) {
+        let digest = SealedBatch::digest(&encoded);
+        if self.has(&digest) || encoded.len() > MAX_LOOSE_BYTES {
+            return;
+        }
+        while self.loose_bytes + encoded.len() > MAX_LOOSE_BYTES {
+            let Some(oldest) = self.loose_order.front().copied() else { break };
+            self.drop_loose(&oldest);
+        }
+        self.loose_bytes += encoded.len();
+        self.loose_order.push_back(digest);
+        self.loose.insert(digest, encoded);
+    }
+
+    /// True if this body is here and verified.
+    pub(crate) fn has_verified(&self, digest: &Hash) -> bool {
+        self.has(digest) && !self.loose.contains_key(digest)
+    }
+
+    fn drop_loose(&mut self, digest: &Hash) {
+        if let Some(bytes) = self.loose.remove(digest) {
+            self.loose_bytes -= bytes.len();
+            self.loose_order.retain(|other| other != digest);
+        }
+    }
+
+    /// All batches that did not fit, to be looked at again.
+    pub(crate) fn loose(&self) -> Vec<Bytes> {
+        self.loose_order.iter().filter_map(|digest| self.loose.get(digest).cloned()).collect()
+    }
+
+    pub(crate) fn put_enrolment(&mut self, enrolment: Enrolment) -> Result<Hash, PoolError> {
+        if self.enrolments.iter().any(|(_, e, _)| e.agent == enrolment.agent) {
             return Err(PoolError::Enrolled);
         }
         if self.enrolments.len() == MAX_BLOCK_ENROLMENTS {
             return Err(PoolError::Full);
         }
-        self.enrolments.push_back(enrolment);
-        Ok(())
+        let encoded = Bytes::from(enrolment.encode());
+        let digest = SealedBatch::digest(&encoded);
+        self.enrolments.push_back((digest, enrolment, encoded));
+        Ok(digest)
     }
 
-    /// Takes out what fits into one block.
-    pub(crate) fn take(&mut self) -> (Vec<Enrolment>, Vec<Pending>) {
-        let enrolments = self.enrolments.drain(..).collect();
-        let (mut batches, mut bytes) = (Vec::new(), 0);
-        while let Some(next) = self.batches.front() {
-            bytes += next.encoded.len();
-            if batches.len() == MAX_BLOCK_BATCHES
-                || (bytes > MAX_BLOCK_BYTES && !batches.is_empty())
-            {
+    /// Takes verified evidence; `false` if there is enough already.
+    pub(crate) fn put_evidence(&mut self, evidence: Evidence) -> bool {
+        let encoded = Bytes::from(evidence.encode());
+        let digest = SealedBatch::digest(&encoded);
+        let known = self.evidence.iter().any(|(d, _, _)| *d == digest);
+        if known || self.evidence.len() == MAX_BLOCK_EVIDENCE {
+            return false;
+        }
+        self.evidence.push_back((digest, evidence, encoded));
+        true
+    }
+
+    /// Picks what fits into one block; it stays in the pool until it is committed.
+    pub(crate) fn pick(&self) -> Picked {
+        let mut picked = Picked::default();
+        picked.enrolments.extend(self.enrolments.iter().map(|(_, e, b)| (e.clone(), b.clone())));
+        picked.evidence.extend(self.evidence.iter().map(|(_, e, b)| (e.clone(), b.clone())));
+        let mut bytes = 0;
+        for pending in self.order.iter().filter_map(|digest| self.batches.get(digest)) {
+            bytes += pending.encoded.len();
+            let full = picked.batches.len() == MAX_BLOCK_BATCHES || bytes > MAX_BLOCK_BYTES;
+            if full && !picked.batches.is_empty() {
                 break;
             }
-            self.bytes -= next.encoded.len();
-            batches.extend(self.batches.pop_front());
+            picked.batches.push(pending.clone());
         }
-        (enrolments, batches)
+        picked
     }
 
-    /// Forgets how far `agent` is ahead once nothing of it waits.
-    pub(crate) fn settle(&mut self, agent: &AgentName) {
-        if !self.batches.iter().any(|p| p.batch().agent == *agent) {
-            self.ahead.remove(agent);
+    /// Takes out what a committed block holds.
+    pub(crate) fn remove<'a>(&mut self, digests: impl Iterator<Item = &'a Hash>) {
+        let digests: std::collections::BTreeSet<&Hash> = digests.collect();
+        for digest in &digests {
+            if let Some(pending) = self.batches.remove(*digest) {
+                self.bytes -= pending.encoded.len();
+            }
+            self.drop_loose(digest);
         }
+        self.order.retain(|digest| !digests.contains(digest));
+        self.enrolments.retain(|(digest, _, _)| !digests.contains(digest));
+        self.evidence.retain(|(digest, _, _)| !digests.contains(digest));
+    }
+
+    /// Lines up what waits with the logs that a block changed, and gives back what does not fit any
+    /// more.
+    pub(crate) fn settle(&mut self, committed: &BTreeMap<AgentName, LogState>) -> Vec<Pending> {
+        let (mut logs, mut dropped) = (committed.clone(), vec![]);
+        committed.keys().for_each(|agent| drop(self.ahead.remove(agent)));
+        for digest in std::mem::take(&mut self.order) {
+            let Some(pending) = self.batches.get(&digest) else { continue };
+            let agent = &pending.batch().agent;
+            match logs.get_mut(agent) {
+                Some(log) if !pending.fits(log) => {
+                    self.bytes -= pending.encoded.len();
+                    dropped.extend(self.batches.remove(&digest));
+                    continue;
+                }
+                Some(log) => {
+                    *log = pending.verified.log_state();
+                    self.ahead.insert(agent.clone(), log.clone());
+                }
+                None => {}
+            }
+            self.order.push_back(digest);
+        }
+        self.enrolments.retain(|(_, enrolment, _)| !committed.contains_key(&enrolment.agent));
+        dropped
     }
 }

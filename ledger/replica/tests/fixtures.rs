@@ -7,8 +7,8 @@ mod fixture;
 
 use fixture::Fixtures;
 use logseal_replica::{
-    Block, Executed, Identity, LedgerState, Output, Params, Pending, Replica,
-    entries::for_each_entry, execute::replay,
+    BlankStart, Block, Executed, Identity, LedgerState, Member, Members, Now, Output, Params,
+    Pending, Replica, Settings, Ticks, Timing, Vouch, entries::for_each_entry, execute::replay,
 };
 use record::{
     UnixMillis,
@@ -37,6 +37,14 @@ fn consensus_key() -> SigningKey {
     SigningKey::from_seed(&Zeroizing::new([3; 32]))
 }
 
+struct Trusting;
+
+impl Vouch for Trusting {
+    fn operator_signed(&self, _: &Enrolment) -> bool {
+        true
+    }
+}
+
 fn replica() -> Replica {
     let signer = |name: &str, kind, seed| {
         NoteSigner::new(name.parse().unwrap(), kind, &Zeroizing::new([seed; 32]))
@@ -46,7 +54,25 @@ fn replica() -> Replica {
         log: signer("ledger.city.example/access", SignatureType::Ed25519, 1),
         cosigner: signer("ledger.city.example/access/node/node1", SignatureType::CosignatureV1, 2),
     };
-    Replica::new(params(), identity, LedgerState::genesis(), consensus_key())
+    let members = Members::single(Member {
+        name: identity.name.clone(),
+        consensus: consensus_key().public(),
+        cosigner: identity.cosigner.vkey().clone(),
+    });
+    let settings = Settings {
+        params: params(),
+        members,
+        identity,
+        timing: Timing::default(),
+        vouch: Box::new(Trusting),
+        blank: BlankStart::Genesis,
+    };
+    let genesis = LedgerState::genesis();
+    Replica::new(settings, genesis, &[], consensus_key(), at(UnixMillis(0))).unwrap()
+}
+
+fn at(wall: UnixMillis) -> Now {
+    Now { ticks: Ticks(0), wall }
 }
 
 /// The ledger's two blocks, and the states in front of them.
@@ -59,27 +85,33 @@ struct Story {
 fn story() -> Story {
     let (pinned, mut replica) = (fixtures(), replica());
     let genesis = replica.state().clone();
-    replica
-        .handle_enrolment(Enrolment::decode(&pinned.read_hex("enrolment.hex")).unwrap())
-        .unwrap();
-    let first = decide(&mut replica, FIRST_DECIDED);
-    replica.handle_durable(&first, FIRST_DECIDED.seconds());
+    let enrolment = Enrolment::decode(&pinned.read_hex("enrolment.hex")).unwrap();
+    replica.handle_enrolment(at(FIRST_DECIDED), enrolment).unwrap().unwrap();
+    let (first, _) = decide(&mut replica, FIRST_DECIDED);
 
     let (between, encoded) = (replica.state().clone(), pinned.read_hex("batch.hex"));
     let batch = SealedBatch::decode(&encoded).unwrap();
     let log = replica.log_of(&batch.agent).unwrap();
     let verified = batch.open(&params().origin, log, &mut Codec::default(), &mut vec![]).unwrap();
-    replica.handle_batch(Pending::new(verified, encoded)).unwrap();
-    let second = decide(&mut replica, DECIDED);
-    let checkpoint = replica.handle_durable(&second, DECIDED.seconds());
+    let pending = Pending::new(verified, log.clone(), encoded.into());
+    replica.handle_batch(at(DECIDED), pending).unwrap().unwrap();
+    let (second, checkpoint) = decide(&mut replica, DECIDED);
     Story { blocks: [first, second], before: [genesis, between], checkpoint }
 }
 
-fn decide(replica: &mut Replica, now: UnixMillis) -> Executed {
-    let Some(Output::Append(executed)) = replica.poll(now).unwrap() else {
-        panic!("there is work")
-    };
-    *executed
+fn decide(replica: &mut Replica, now: UnixMillis) -> (Executed, SignedNote) {
+    let (mut decided, mut published) = (None, None);
+    while let Some(output) = replica.poll() {
+        match output {
+            Output::Append(executed) => {
+                replica.handle_durable(at(now), &executed).unwrap();
+                decided = Some(*executed);
+            }
+            Output::Published(head) => published = Some(head.checkpoint),
+            other => panic!("{other:?}"),
+        }
+    }
+    (decided.unwrap(), published.unwrap())
 }
 
 #[test]

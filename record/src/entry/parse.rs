@@ -32,6 +32,8 @@ pub enum Kind {
     Block,
     /// `enrol@`: the enrolment of an agent's key.
     Enrol,
+    /// `evidence@`: two statements of one signer that contradict each other.
+    Evidence,
 }
 
 /// An RFC 5424 message, split but not changed.
@@ -184,6 +186,7 @@ impl<'a> Entry<'a> {
             b"seal" => Kind::Seal,
             b"block" => Kind::Block,
             b"enrol" => Kind::Enrol,
+            b"evidence" => Kind::Evidence,
             _ => return Err(EntryError::Kind),
         };
         Ok(Entry { message, kind, first })

@@ -4,7 +4,10 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use mct::{NilOrVal, Round, SignedExtension, VoteType, VotingPower};
-use record::crypto::{PublicKey, Signature};
+use record::{
+    crypto::{PublicKey, Signature},
+    evidence::{PROPOSAL_DOMAIN, VOTE_DOMAIN},
+};
 use std::{fmt, sync::Arc};
 
 #[derive(
@@ -201,7 +204,7 @@ impl Vote {
 
     /// `logseal/vote/v1\n`, step (1 prevote, 2 precommit), height, round, block or nil, key.
     pub(crate) fn sign_bytes(&self) -> Vec<u8> {
-        let mut out = b"logseal/vote/v1\n".to_vec();
+        let mut out = VOTE_DOMAIN.to_vec();
         out.push(match self.step {
             Step::Prevote => 1,
             Step::Precommit => 2,
@@ -273,7 +276,7 @@ pub(crate) struct Proposal {
 impl Proposal {
     /// `logseal/proposal/v1\n`, height, round, round of the proof of lock, block, key.
     pub(crate) fn sign_bytes(&self) -> Vec<u8> {
-        let mut out = b"logseal/proposal/v1\n".to_vec();
+        let mut out = PROPOSAL_DOMAIN.to_vec();
         out.extend_from_slice(&self.height.0.to_be_bytes());
         out.extend_from_slice(&self.round.as_i64().to_be_bytes());
         out.extend_from_slice(&self.pol_round.as_i64().to_be_bytes());

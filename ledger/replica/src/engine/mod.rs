@@ -1,118 +1,214 @@
-//! The one place that drives the consensus engine (Malachite's core).
+//! The one place that drives the consensus engine (Malachite's Tendermint core).
 //!
-//! With a single validator the engine decides within one call: it proposes,
-//! prevotes and precommits to itself. No vote leaves the process, so there is
-//! nothing that a crash could make it contradict, and the votes need no log
-//! of their own: a block that was decided but is not in the block log was
-//! never cosigned and never acknowledged.
+//! An [`Engine`] works on one height at a time. It takes inputs and gives
+//! [`Action`]s, in the order in which they must be carried out: what must be
+//! remembered comes before the vote that rests on it. It never reads a clock
+//! and never waits. A peer's input may be refused; an error of the engine
+//! itself ends the process.
 
 #![expect(clippy::result_large_err, reason = "the engine's own error types are that large")]
 
 mod context;
+mod evidence;
+mod host;
+mod log;
+mod verify;
+mod wire;
 
-use crate::block::{BlockHeader, Certificate};
-use context::{Address, BlockId, Height, Ledger, Sig, Validator, Validators, verifies};
-use mcc::{
-    ConsensusMsg, Effect, Error, Input, LocallyProposedValue, Params, Resumable, Resume, State,
-    process,
-};
+use crate::{block::Certificate, members::Members};
+use context::{Address, BlockId, Height, Ledger, Validators};
+use host::Host;
+use mcc::{Error, Input, LocallyProposedValue, Params, ProposedValue, State, process};
 use mct::{
-    CertificateError, CommitCertificate, CommitSignature, Context as _, NilOrVal, Round,
-    RoundCertificateType, SignedProposal, SignedVote, ThresholdParam, ThresholdParams,
-    ValidatorSet, ValuePayload, VoteExtensionPolicy, VoteType,
+    Context as _, Round, Timeout, TimeoutKind, Validity, ValueOrigin, ValuePayload,
+    VoteExtensionPolicy,
 };
 use record::{
     Hash,
-    crypto::{PublicKey, Signature, SigningKey},
+    crypto::{PublicKey, SigningKey},
+    evidence::Evidence,
 };
-use std::sync::Arc;
+use std::collections::VecDeque;
 
-/// Inputs for later heights that the engine may hold back; bounded by count, so by peers' limits too.
+pub use verify::verify_certificate;
+pub(crate) use wire::Signed;
+
+/// Inputs for later heights that the engine may hold back: none come, the replica holds them.
 const QUEUED_INPUTS: usize = 16;
 /// Votes that the engine may hold for one later height.
 const QUEUED_PER_HEIGHT: usize = 64;
 
-/// The engine did not decide: this program is at fault, and must stop.
+/// The engine failed: this program, or its vote log, is at fault, and it must stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EngineError {
-    /// The engine reported an error of its own.
-    #[error("the consensus engine failed at height {height}: {problem}")]
-    Engine {
-        /// The height it worked on.
-        height: u64,
-        /// What it says.
-        problem: String,
-    },
-    /// A single validator must decide at once.
-    #[error("the consensus engine did not decide height {0}")]
-    Undecided(u64),
+#[error("the consensus engine failed at height {height}: {problem}")]
+pub struct EngineError {
+    /// The height it worked on.
+    pub height: u64,
+    /// What it says.
+    pub problem: String,
 }
 
-/// The consensus engine of one node.
+/// What may run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    Propose,
+    Prevote,
+    Precommit,
+    Rebroadcast,
+}
+
+/// What the engine wants done.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Remember this for a restart.
+    Remember(Vec<u8>),
+    /// Tell all nodes. What was to be remembered must be durable before this leaves.
+    Publish(Signed),
+    /// A round begins.
+    Round { round: u32, proposer: PublicKey },
+    /// Call [`Engine::timeout`] after a while.
+    Schedule(Timer, u32),
+    /// That is not needed any more.
+    Cancel(Timer, u32),
+    /// None is.
+    CancelAll,
+    /// A block is wanted for this round.
+    Propose { round: u32 },
+    /// A block is decided.
+    Decided { id: Hash, certificate: Certificate },
+    /// Somebody contradicted itself.
+    Evidence(Vec<Evidence>),
+}
+
+/// The consensus engine of one node, at one height.
 pub(crate) struct Engine {
     state: State<Ledger>,
     host: Host,
-}
-
-/// What the engine's effects act on.
-struct Host {
-    key: SigningKey,
+    params: Params<Ledger>,
     validators: Validators,
-    address: Address,
-    value: Option<BlockId>,
-    next: Vec<Input<Ledger>>,
-    decided: Option<CommitCertificate<Ledger>>,
 }
-
-type Resumed = Result<Resume<Ledger>, Error<Ledger>>;
 
 impl Engine {
-    /// The engine of the only validator, about to decide `height`.
-    pub(crate) fn single(key: SigningKey, height: record::block::Height) -> Self {
-        let address = Address(key.public().0);
-        let validators = validators(&[key.public()]);
+    /// The engine of the node with this key.
+    pub(crate) fn new(key: SigningKey, members: &Members) -> Self {
+        let validators = verify::validators(&members.keys());
         let params = Params {
-            address,
-            threshold_params: ThresholdParams::default(),
+            address: Address(key.public().0),
+            threshold_params: verify::thresholds(members.fault_model()),
             value_payload: ValuePayload::ProposalAndParts,
             enabled: true,
         };
-        let state = State::new(
-            Ledger,
-            Height(height.0),
-            validators.clone(),
-            params,
-            QUEUED_INPUTS,
-            QUEUED_PER_HEIGHT,
-        );
-        let host = Host { key, validators, address, value: None, next: vec![], decided: None };
-        Engine { state, host }
+        let state = fresh(Height(0), &validators, &params);
+        let host = Host::new(key, members.clone());
+        Engine { state, host, params, validators }
     }
 
-    /// Decides the block that `header` describes, at the header's height.
-    pub(crate) fn decide(&mut self, header: &BlockHeader) -> Result<Certificate, EngineError> {
-        let height = header.height.0;
-        self.host.value = Some(BlockId(header.id().0));
-        self.host.decided = None;
-        let validators = self.host.validators.clone();
-        let policy = VoteExtensionPolicy::Disabled;
-        self.host.next = vec![Input::StartHeight(Height(height), validators, false, None, policy)];
-        while let Some(input) = self.host.next.pop() {
-            self.step(input)
-                .map_err(|problem| EngineError::Engine { height, problem: problem.to_string() })?;
+    /// The height it works on, or worked on last.
+    pub(crate) fn height(&self) -> u64 {
+        self.state.height().0
+    }
+
+    /// The round it is in, if it has begun.
+    pub(crate) fn round(&self) -> Option<u32> {
+        self.state.round().as_u32()
+    }
+
+    /// Whose turn it is to propose.
+    pub(crate) fn proposer(&self, height: u64, round: u32) -> PublicKey {
+        let round = Round::new(round);
+        PublicKey(Ledger.select_proposer(&self.validators, Height(height), round).address.0)
+    }
+
+    /// Begins a height, with what was remembered of it before a restart.
+    pub(crate) fn start(
+        &mut self,
+        height: record::block::Height,
+        remembered: &[Vec<u8>],
+    ) -> Result<(), EngineError> {
+        let height = Height(height.0);
+        let corrupt = || EngineError {
+            height: height.0,
+            problem: "the vote log holds a record that cannot be read".into(),
+        };
+        let inputs: Vec<Input<Ledger>> = remembered
+            .iter()
+            .map(|bytes| log::decode(bytes).ok_or_else(corrupt))
+            .collect::<Result<_, _>>()?;
+        self.state = fresh(height, &self.validators, &self.params);
+        self.host.begin(&inputs);
+        let (set, policy) = (self.validators.clone(), VoteExtensionPolicy::Disabled);
+        let start = Input::StartHeight(height, set, false, None, policy);
+        if inputs.is_empty() {
+            return self.own(start);
         }
-        let decided = self.host.decided.take().ok_or(EngineError::Undecided(height))?;
-        if decided.value_id.0 != header.id().0 || decided.height.0 != height {
-            return Err(EngineError::Undecided(height));
+        self.own(start)?;
+        self.state.index_wal_entries(inputs.iter());
+        for input in inputs {
+            self.own(input)?;
         }
-        Ok(Certificate {
-            round: decided.round.as_u32().unwrap_or_default(),
-            signatures: decided
-                .commit_signatures
-                .iter()
-                .map(|s| (PublicKey(s.address.0), Signature(s.signature.0)))
-                .collect(),
-        })
+        self.state.reset_entries_index();
+        self.host.end_replay();
+        Ok(())
+    }
+
+    /// Takes a verified message of a peer for this height. What the engine makes of a peer's
+    /// message is the peer's fault, so errors are returned as text.
+    pub(crate) fn receive(&mut self, message: Signed) -> Result<(), String> {
+        self.step(message.into_input()).map_err(|error| error.to_string())
+    }
+
+    /// Proposes a block.
+    pub(crate) fn propose(&mut self, round: u32, id: Hash) -> Result<(), EngineError> {
+        let (height, round) = (self.state.height(), Round::new(round));
+        self.own(Input::Propose(LocallyProposedValue::new(height, round, BlockId(id.0))))
+    }
+
+    /// Says whether a proposed block is valid.
+    pub(crate) fn judge(
+        &mut self,
+        round: u32,
+        pol_round: Option<u32>,
+        id: Hash,
+        valid: bool,
+    ) -> Result<(), EngineError> {
+        let height = self.state.height();
+        let round = Round::new(round);
+        let proposer = self.state.get_proposer(height, round);
+        let value = ProposedValue {
+            height,
+            round,
+            valid_round: pol_round.map_or(Round::Nil, Round::new),
+            proposer: *proposer,
+            value: BlockId(id.0),
+            validity: Validity::from_bool(valid),
+        };
+        self.own(Input::ProposedValue(value, ValueOrigin::Consensus))
+    }
+
+    /// A timer has run out.
+    pub(crate) fn timeout(&mut self, timer: Timer, round: u32) -> Result<(), EngineError> {
+        let kind = match timer {
+            Timer::Propose => TimeoutKind::Propose,
+            Timer::Prevote => TimeoutKind::Prevote,
+            Timer::Precommit => TimeoutKind::Precommit,
+            Timer::Rebroadcast => TimeoutKind::Rebroadcast,
+        };
+        self.own(Input::TimeoutElapsed(Timeout::new(Round::new(round), kind)))
+    }
+
+    /// The next thing to do.
+    pub(crate) fn action(&mut self) -> Option<Action> {
+        self.host.actions.pop_front()
+    }
+
+    /// Forgets what was to be done: the height was decided elsewhere.
+    pub(crate) fn abandon(&mut self) {
+        self.host.actions = VecDeque::new();
+    }
+
+    fn own(&mut self, input: Input<Ledger>) -> Result<(), EngineError> {
+        let height = self.state.height().0;
+        self.step(input).map_err(|error| EngineError { height, problem: error.to_string() })
     }
 
     fn step(&mut self, input: Input<Ledger>) -> Result<(), Error<Ledger>> {
@@ -121,155 +217,7 @@ impl Engine {
     }
 }
 
-impl Host {
-    fn sign(&self, message: &[u8]) -> Sig {
-        Sig(self.key.sign(message).0)
-    }
-
-    fn carry_out(&mut self, effect: Effect<Ledger>) -> Resumed {
-        Ok(match effect {
-            Effect::CancelAllTimeouts(r) => r.resume_with(()),
-            Effect::CancelTimeout(_, r) => r.resume_with(()),
-            // A single validator's height is over before any timer could run out.
-            Effect::ScheduleTimeout(_, r) => r.resume_with(()),
-            Effect::StartRound(_, _, _, _, r) => r.resume_with(()),
-            // There is nobody to tell.
-            Effect::PublishConsensusMsg(_, r) => r.resume_with(()),
-            Effect::PublishLivenessMsg(_, r) => r.resume_with(()),
-            Effect::RepublishVote(_, r) => r.resume_with(()),
-            Effect::RepublishRoundCertificate(_, r) => r.resume_with(()),
-            Effect::RestreamProposal(_, _, _, _, _, r) => r.resume_with(()),
-            // No vote leaves the process, so none has to be remembered.
-            Effect::WalAppend(_, _, r) => r.resume_with(()),
-            Effect::GetValue(height, round, _, r) => {
-                if let Some(value) = self.value {
-                    let proposed = LocallyProposedValue::new(height, round, value);
-                    self.next.push(Input::Propose(proposed));
-                }
-                r.resume_with(())
-            }
-            Effect::Decide(certificate, _, r) => {
-                self.decided = Some(certificate);
-                r.resume_with(())
-            }
-            Effect::Finalize(_, _, _, r) => r.resume_with(()),
-            signing => return self.sign_or_verify(signing),
-        })
-    }
-
-    fn sign_or_verify(&mut self, effect: Effect<Ledger>) -> Resumed {
-        Ok(match effect {
-            Effect::SignVote(vote, r) => {
-                let signature = self.sign(&vote.sign_bytes());
-                r.resume_with(SignedVote::<Ledger>::new(vote, signature))
-            }
-            Effect::SignProposal(proposal, r) => {
-                let signature = self.sign(&proposal.sign_bytes());
-                r.resume_with(SignedProposal::<Ledger>::new(proposal, signature))
-            }
-            Effect::VerifySignature(signed, key, r) => {
-                let bytes = match &signed.message {
-                    ConsensusMsg::Vote(vote) => vote.sign_bytes(),
-                    ConsensusMsg::Proposal(proposal) => proposal.sign_bytes(),
-                };
-                r.resume_with(verifies(&key, &bytes, &signed.signature))
-            }
-            Effect::VerifyCommitCertificate(c, set, thresholds, r) => {
-                let signatures = c.commit_signatures.iter();
-                let bytes = |a| precommit_bytes(c.height, c.round, c.value_id, a);
-                let signed = signatures.map(|s| (s.address, bytes(s.address), s.signature));
-                r.resume_with(check_quorum(&set, thresholds.quorum, signed))
-            }
-            Effect::VerifyExtendedCommitCertificate(c, set, thresholds, _, r) => {
-                let signatures = c.commit_signatures.iter();
-                let bytes = |a| precommit_bytes(c.height, c.round, c.value_id, a);
-                let signed = signatures.map(|s| (s.address, bytes(s.address), s.signature));
-                r.resume_with(check_quorum(&set, thresholds.quorum, signed))
-            }
-            Effect::VerifyPolkaCertificate(c, set, thresholds, r) => {
-                let value = NilOrVal::Val(c.value_id);
-                let bytes = |a| Ledger.new_prevote(c.height, c.round, value, a).sign_bytes();
-                let signatures = c.polka_signatures.iter();
-                let signed = signatures.map(|s| (s.address, bytes(s.address), s.signature));
-                r.resume_with(check_quorum(&set, thresholds.quorum, signed))
-            }
-            Effect::VerifyRoundCertificate(c, set, thresholds, r) => {
-                let threshold = match c.cert_type {
-                    RoundCertificateType::Precommit => thresholds.quorum,
-                    RoundCertificateType::Skip => thresholds.honest,
-                };
-                let signed = c.round_signatures.iter().map(|s| {
-                    let vote = match s.vote_type {
-                        VoteType::Prevote => {
-                            Ledger.new_prevote(c.height, c.round, s.value_id, s.address)
-                        }
-                        VoteType::Precommit => {
-                            Ledger.new_precommit(c.height, c.round, s.value_id, s.address)
-                        }
-                    };
-                    (s.address, vote.sign_bytes(), s.signature)
-                });
-                r.resume_with(check_quorum(&set, threshold, signed))
-            }
-            // Vote extensions are disabled: cosignatures are made after the commit.
-            Effect::ExtendVote(_, _, _, _, r) => r.resume_with(None),
-            Effect::VerifyVoteExtension(_, _, _, _, _, _, r) => r.resume_with(Ok(())),
-            // A single validator has nobody to fetch blocks from.
-            Effect::CertVerifiedSyncValue(_, _, r) => r.resume_with(()),
-            Effect::CertRejectedSyncValue(_, _, _, r) => r.resume_with(()),
-            other => unreachable!("carried out before: {other:?} at {}", self.address),
-        })
-    }
-}
-
-/// Checks that a quorum of `keys` decided the block `id` at `height`.
-pub fn verify_certificate(
-    keys: &[PublicKey],
-    height: record::block::Height,
-    id: Hash,
-    certificate: &Certificate,
-) -> bool {
-    let set = validators(keys);
-    let round = Round::new(certificate.round);
-    let signed = certificate.signatures.iter().map(|(key, signature)| {
-        let address = Address(key.0);
-        let bytes = precommit_bytes(Height(height.0), round, BlockId(id.0), address);
-        (address, bytes, Sig(signature.0))
-    });
-    check_quorum(&set, ThresholdParams::default().quorum, signed).is_ok()
-}
-
-fn validators(keys: &[PublicKey]) -> Validators {
-    let validator = |key: &PublicKey| Validator { address: Address(key.0) };
-    Validators(Arc::new(keys.iter().map(validator).collect()))
-}
-
-fn precommit_bytes(height: Height, round: Round, id: BlockId, address: Address) -> Vec<u8> {
-    Ledger.new_precommit(height, round, NilOrVal::Val(id), address).sign_bytes()
-}
-
-fn check_quorum(
-    set: &Validators,
-    threshold: ThresholdParam,
-    signed: impl Iterator<Item = (Address, Vec<u8>, Sig)>,
-) -> Result<(), CertificateError<Ledger>> {
-    let mut seen = std::collections::BTreeSet::new();
-    for (address, bytes, signature) in signed {
-        if !seen.insert(address) {
-            return Err(CertificateError::DuplicateVote(address));
-        }
-        if set.get_by_address(&address).is_none() {
-            return Err(CertificateError::UnknownValidator(address));
-        }
-        if !verifies(&address.0, &bytes, &signature) {
-            let signature = CommitSignature::new(address, signature);
-            return Err(CertificateError::InvalidCommitSignature(signature));
-        }
-    }
-    let (signed, total) = (seen.len() as u64, set.total_voting_power());
-    if threshold.is_met(signed, total) {
-        return Ok(());
-    }
-    let expected = threshold.min_expected(total);
-    Err(CertificateError::NotEnoughVotingPower { signed, total, expected })
+fn fresh(height: Height, validators: &Validators, params: &Params<Ledger>) -> State<Ledger> {
+    let (validators, params) = (validators.clone(), params.clone());
+    State::new(Ledger, height, validators, params, QUEUED_INPUTS, QUEUED_PER_HEIGHT)
 }
