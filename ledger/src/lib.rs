@@ -15,6 +15,7 @@ pub mod http;
 pub mod intake;
 pub mod metrics;
 pub mod node;
+pub mod peers;
 pub mod run;
 pub mod store;
 pub mod view;

@@ -1,5 +1,6 @@
 //! A node's metrics, the whole closed list of them.
 
+use link::peer::Lane;
 use prometheus_client::{
     metrics::{
         counter::Counter,
@@ -9,6 +10,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use record::NodeName;
 
 /// A label with the reason for a refusal.
 pub type Reason = [(&'static str, &'static str); 1];
@@ -38,7 +40,29 @@ pub struct Metrics {
     pub block_bytes: Gauge,
     /// Seconds from proposing a block to its checkpoint.
     pub commit_seconds: Histogram,
+    /// The connections with the other nodes.
+    pub peers: PeerMetrics,
 }
+
+/// Labels with a lane: of connections that we dialled (`out`) or accepted (`in`), or of a peer.
+type OfLane<T> = [(&'static str, T); 2];
+/// A label with a peer of the members file.
+type OfPeer = [(&'static str, String); 1];
+
+/// The metrics of the connections between nodes.
+#[derive(Clone, Debug, Default)]
+pub struct PeerMetrics {
+    connected: Family<OfLane<&'static str>, Gauge>,
+    dropped: Family<OfLane<String>, Counter>,
+    refused: Family<Reason, Counter>,
+    violations: Family<OfPeer, Counter>,
+    sent: Family<OfPeer, Counter>,
+    received: Family<OfPeer, Counter>,
+}
+
+/// Counts a connection as long as it lives.
+#[derive(Debug)]
+pub struct Connected(Gauge);
 
 impl Metrics {
     /// Registers all metrics.
@@ -55,6 +79,7 @@ impl Metrics {
             disk_free: Gauge::default(),
             block_bytes: Gauge::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            peers: PeerMetrics::default(),
         };
         let m = metrics.clone();
         let r = registry.sub_registry_with_prefix("logseal_ledger");
@@ -69,11 +94,68 @@ impl Metrics {
         r.register("disk_free_bytes", "Bytes free on the store's disk", m.disk_free);
         r.register("block_log_bytes", "Bytes of the block log", m.block_bytes);
         r.register("commit_seconds", "From proposal to checkpoint", m.commit_seconds);
+        m.peers.register(r);
         metrics
     }
 
     /// Counts a refusal.
     pub fn refuse(&self, reason: &'static str) {
         self.refused.get_or_create(&[("reason", reason)]).inc();
+    }
+}
+
+impl PeerMetrics {
+    fn register(self, r: &mut Registry) {
+        r.register("peer_connections", "Connections with other nodes", self.connected);
+        r.register("peer_frames_dropped", "Frames that a peer could not be sent", self.dropped);
+        r.register("peer_refused", "Connections of nodes refused", self.refused);
+        let ended = "Connections ended for what the peer sent";
+        r.register("peer_violations", ended, self.violations);
+        r.register("peer_sent_bytes", "Bytes of frames sent to a peer", self.sent);
+        r.register("peer_received_bytes", "Bytes of frames received from a peer", self.received);
+    }
+
+    /// Counts a connection while what is given back lives; `direction` is `out` if we dialled it, else `in`.
+    pub fn connected(&self, lane: Lane, direction: &'static str) -> Connected {
+        let labels = [("lane", lane.as_str()), ("direction", direction)];
+        let gauge = self.connected.get_or_create(&labels).clone();
+        gauge.inc();
+        Connected(gauge)
+    }
+
+    /// Counts a frame that was not sent.
+    pub fn dropped(&self, peer: &NodeName, lane: Lane) {
+        let labels = [("peer", peer.to_string()), ("lane", lane.as_str().to_owned())];
+        self.dropped.get_or_create(&labels).inc();
+    }
+
+    /// Counts a connection that was refused.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// Counts a connection that was ended for what the peer sent.
+    pub fn violation(&self, peer: &NodeName) {
+        self.violations.get_or_create(&of(peer)).inc();
+    }
+
+    /// Counts bytes of frames sent to a peer.
+    pub fn sent(&self, peer: &NodeName) -> Counter {
+        self.sent.get_or_create(&of(peer)).clone()
+    }
+
+    /// Counts bytes of frames received from a peer.
+    pub fn received(&self, peer: &NodeName) -> Counter {
+        self.received.get_or_create(&of(peer)).clone()
+    }
+}
+
+fn of(peer: &NodeName) -> OfPeer {
+    [("peer", peer.to_string())]
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

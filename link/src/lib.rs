@@ -13,6 +13,7 @@
 pub mod frame;
 pub mod identity;
 pub mod message;
+pub mod peer;
 pub mod statement;
 pub mod tls;
 

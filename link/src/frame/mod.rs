@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A length of zero or beyond the maximum is the peer's fault and ends the
-//! connection. Memory is taken as bytes arrive, never because a length
+//! connection; only between nodes an empty frame is a sign of life. Memory is taken as bytes arrive, never because a length
 //! announced them.
 
 mod codec;

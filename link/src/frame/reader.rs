@@ -20,6 +20,7 @@ const GROW_BYTES: usize = 64 << 10;
 pub struct FrameReader<R> {
     io: BufReader<R>,
     max: u32,
+    beats: bool,
     header: Vec<u8>,
     payload: Vec<u8>,
 }
@@ -33,9 +34,27 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         FrameReader {
             io: BufReader::with_capacity(READ_BYTES, io),
             max: checked_max(max),
+            beats: false,
             header: Vec::with_capacity(HEADER_BYTES),
             payload: Vec::new(),
         }
+    }
+
+    /// Takes empty frames too, as [`FrameWriter::beat`](super::FrameWriter::beat)
+    /// writes them: they come out of [`FrameReader::next`] as no bytes.
+    #[must_use]
+    pub fn with_beats(mut self) -> Self {
+        self.beats = true;
+        self
+    }
+
+    /// Takes frames of at most `max` bytes from the next one on: what a peer may
+    /// send grows when it has said who it is.
+    ///
+    /// # Panics
+    /// Those of [`FrameReader::new`].
+    pub fn set_max(&mut self, max: usize) {
+        self.max = checked_max(max);
     }
 
     /// The next frame's payload, or `None` when the stream has ended between frames.
@@ -92,7 +111,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     fn length(&self) -> Result<usize, FrameError> {
         let header = self.header[..].try_into().expect("the header was filled");
         match u32::from_be_bytes(header) {
-            0 => Err(FrameError::Empty),
+            0 if !self.beats => Err(FrameError::Empty),
             length if length > self.max => Err(FrameError::TooLong { length, max: self.max }),
             length => Ok(length as usize),
         }

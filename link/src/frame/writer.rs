@@ -70,6 +70,21 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.write(&to_bytes(message)?).await
     }
 
+    /// Writes an empty frame and sends everything on its way: a sign of life,
+    /// for readers made with [`FrameReader::with_beats`](super::FrameReader::with_beats).
+    ///
+    /// # Errors
+    /// Every error is final: drop the connection.
+    pub async fn beat(&mut self) -> Result<(), FrameError> {
+        self.begin()?;
+        if self.gathered.len() + HEADER_BYTES > GATHER_BYTES {
+            self.write_out(&[]).await?;
+        }
+        self.gathered.extend_from_slice(&0u32.to_be_bytes());
+        self.busy = false;
+        self.flush().await
+    }
+
     /// Sends everything written so far on its way.
     ///
     /// # Errors

@@ -184,6 +184,29 @@ proptest! {
 }
 
 #[tokio::test]
+async fn signs_of_life_stand_between_frames_and_only_where_they_are_expected() {
+    let mut bytes = Recorder { most: usize::MAX, ..Recorder::default() };
+    let mut writer = FrameWriter::new(&mut bytes, 100_000);
+    let payloads = [vec![1; 3], vec![2; 20_000], vec![3; 16_370]];
+    for payload in &payloads {
+        writer.beat().await.unwrap();
+        writer.write(payload).await.unwrap();
+    }
+    writer.beat().await.unwrap();
+    let bytes = bytes.bytes;
+    let mut reader = FrameReader::new(&bytes[..], 10).with_beats();
+    assert_eq!(reader.next().await.unwrap(), Some(vec![]));
+    reader.set_max(100_000);
+    for payload in &payloads {
+        assert_eq!(reader.next().await.unwrap().as_ref(), Some(payload));
+        assert_eq!(reader.next().await.unwrap(), Some(vec![]));
+    }
+    assert_eq!(reader.next().await.unwrap(), None);
+    let (_, error) = read_all(&bytes, 100_000).await;
+    assert!(matches!(error, Some(FrameError::Empty)));
+}
+
+#[tokio::test]
 async fn a_length_of_gigabytes_is_refused_at_once() {
     let (_, error) = read_all(&[0xff; 4], MAX_MESSAGE_BYTES).await;
     let error = error.unwrap();

@@ -6,6 +6,7 @@ use logseal_link::{
         AgentState, AgentStatus, BatchReceipt, FromNode, NodeStatus, RecordEvidence, Refusal,
         RefusalCode, ToNode, Welcome,
     },
+    peer::{Lane, PEER_PROTOCOL, PeerAnswer, PeerHello, PeerRefusal, PeerRefused, PeerWelcome},
 };
 use proptest::prelude::*;
 
@@ -74,6 +75,26 @@ fn answers() -> Vec<Vec<u8>> {
     messages.iter().map(|message| to_bytes(message).unwrap()).collect()
 }
 
+fn greetings() -> Vec<Vec<u8>> {
+    let lanes = Lane::ALL.map(|lane| PeerHello {
+        protocol: PEER_PROTOCOL,
+        origin: "l.example/x".into(),
+        membership: [7; 32],
+        lane,
+        version: "0.1.0".into(),
+    });
+    lanes.iter().map(|hello| to_bytes(hello).unwrap()).collect()
+}
+
+fn peer_answers() -> Vec<Vec<u8>> {
+    let refused = PeerRefused { code: PeerRefusal::Membership, message: "another file".into() };
+    let answers = [
+        PeerAnswer::Welcome(PeerWelcome { version: "0.1.0".into() }),
+        PeerAnswer::Refused(refused),
+    ];
+    answers.iter().map(|answer| to_bytes(answer).unwrap()).collect()
+}
+
 fn altered(examples: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<prop::sample::Index>(), any::<u8>());
     let changed = (prop::sample::select(examples), prop::collection::vec(change, 0..4));
@@ -104,6 +125,18 @@ proptest! {
             if let FromNode::Receipt(receipt) = message {
                 let _ = receipt.receipt();
             }
+        }
+    }
+
+    #[test]
+    fn no_bytes_of_a_peer_make_a_node_panic(
+        hello in altered(greetings()), answer in altered(peer_answers()),
+    ) {
+        if let Ok(message) = from_bytes::<PeerHello>(&hello) {
+            prop_assert_eq!(to_bytes(&message).unwrap(), hello);
+        }
+        if let Ok(message) = from_bytes::<PeerAnswer>(&answer) {
+            prop_assert_eq!(to_bytes(&message).unwrap(), answer);
         }
     }
 }

@@ -1,13 +1,15 @@
 //! kill -9 at random moments, under load from a tailed file and a stock rsyslog.
 
 use crate::rsyslog;
-use logseal_tests::{Running, kong_source, wait_for};
+use logseal_agent::spool::{Decoded, decode};
+use logseal_tests::{Record, Running, kong_source, wait_for};
+use record::batch::{Codec, SealedBatch};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::Write,
     net::TcpStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -97,10 +99,56 @@ fn compare(sent: &[Vec<u8>], found: &[Vec<u8>]) -> (usize, usize, usize) {
     (lost, gaps, present.iter().map(|n| n.saturating_sub(1)).sum())
 }
 
+/// The records that were durable when the agent was killed, by number.
+///
+/// A message that rsyslog still had in a socket, or the agent in memory, is nobody's any more: plain
+/// TCP acknowledges nothing. What the agent had made durable must not share its fate.
+#[derive(Default)]
+struct Durable {
+    records: BTreeMap<u64, Vec<u8>>,
+    codec: Codec,
+}
+
+impl Durable {
+    /// Adds what a dead agent left. Batches whose space was given up had their receipts.
+    fn read(&mut self, spool: &Path) {
+        let (reader, found) = journal::open_read_only(spool).unwrap();
+        assert!(found.damage.is_empty(), "a kill damages nothing: {:?}", found.damage);
+        for item in reader.iter(reader.first_seq()) {
+            let (_, bytes) = item.unwrap();
+            if let Decoded::Batch(kept) = decode(&bytes).unwrap() {
+                self.add(&kept.batch);
+            }
+        }
+    }
+
+    fn add(&mut self, batch: &SealedBatch) {
+        let mut bundle = Vec::new();
+        let places = self.codec.unpack(batch, &mut bundle).unwrap();
+        for (n, place) in (batch.start.0..).zip(places) {
+            let entry = self.records.entry(n).or_insert_with(|| bundle[place.clone()].to_vec());
+            assert_eq!(*entry, bundle[place], "record {n} is never made a second time");
+        }
+    }
+
+    /// Every one of them is in the ledger, bit for bit.
+    fn assert_in(&self, ledger: &[Record]) {
+        for (n, entry) in &self.records {
+            let found = usize::try_from(*n).ok().and_then(|n| ledger.get(n));
+            let found = found.unwrap_or_else(|| panic!("durable record {n} is in the ledger"));
+            assert!(
+                found.n == *n && found.entry == *entry,
+                "record {n} is the one that was durable"
+            );
+        }
+    }
+}
+
 struct Outcome {
     file: (usize, usize, usize),
     syslog: (usize, usize, usize),
     sent: (usize, usize),
+    records: Vec<Record>,
 }
 
 fn under_load(seed: u64, mut kill: impl FnMut(&mut Running)) -> Outcome {
@@ -130,6 +178,7 @@ fn under_load(seed: u64, mut kill: impl FnMut(&mut Running)) -> Outcome {
         file: compare(&lines, &of("kong")),
         syslog: compare(&messages, &of("syslog")),
         sent: (lines.len(), messages.len()),
+        records,
     }
 }
 
@@ -155,17 +204,24 @@ fn killing_the_ledger_loses_and_repeats_nothing() {
 
 #[test]
 fn killing_the_agent_loses_and_repeats_nothing_of_a_file() {
+    let mut durable = Durable::default();
     let outcome = under_load(0x5eed_0002, |running| {
         running.agent.kill().unwrap();
+        durable.read(&running.site.path("gw01-spool"));
         running.agent = running.site.start_agent("gw01").unwrap();
     });
     let (lines, messages) = outcome.sent;
     let (lost, gaps, twice) = outcome.syslog;
     tell(format!(
-        "{KILLS} kills of the agent: file {lines} lines, lost, gaps, twice {:?}; rsyslog {messages} messages: \
-         {lost} lost in {gaps} gaps that plain TCP cannot know of, {twice} sent again by rsyslog",
+        "{KILLS} kills of the agent: {} records seen durable; file {lines} lines, lost, gaps, twice {:?}; \
+         rsyslog {messages} messages: {lost} lost in {gaps} gaps that plain TCP cannot know of, \
+         {twice} sent again by rsyslog",
+        durable.records.len(),
         outcome.file
     ));
+    // So whatever is missing never became durable, and nobody had been told that it was.
+    durable.assert_in(&outcome.records);
+    assert!(!durable.records.is_empty(), "some batches were durable and had no receipt yet");
     assert_eq!(outcome.file, (0, 0, 0));
     assert!(gaps <= KILLS, "at most one gap a kill: anything else was lost after it was received");
 }
