@@ -12,7 +12,7 @@ use replica::Params;
 use service::{
     config::{ConfigError, Source, Tls, file_key},
     keys::KeyError,
-    members::{FaultModel, Member, Members},
+    members::{Member, Members},
 };
 use std::{
     io,
@@ -228,21 +228,7 @@ impl Config {
     /// What is allowed, and yet deserves a second look.
     pub fn warnings(&self) -> Vec<String> {
         let Some(members) = &self.members else { return Vec::new() };
-        let mut warnings = Vec::new();
-        if members.fault_model() == FaultModel::Crash {
-            warnings.push(format!(
-                "{}: nodes may stop, but a node that lies can give two histories a quorum; that \
-                 leaves proof and is not prevented",
-                members.explain()
-            ));
-        }
-        if members.nodes().len() > 1 && members.tolerates() == 0 {
-            warnings.push(format!(
-                "{}: it tolerates no failure, as a ledger of one node; 4 nodes tolerate one, and so \
-                 do 3 with fault_model = \"crash\"",
-                members.explain()
-            ));
-        }
+        let mut warnings = members.fault_model().warnings(members.nodes().len());
         let known = members.get(&self.name);
         warnings.extend(known.into_iter().flat_map(|known| self.other_ports(known)));
         warnings

@@ -18,8 +18,8 @@ use std::{collections::BTreeSet, fmt, path::Path, str::FromStr};
 pub const MAX_NODES: usize = 64;
 /// The longest address, in bytes: a DNS name and a port.
 const MAX_ADDRESS: usize = 260;
-/// Words that a policy gives a meaning of its own.
-const TAKEN: [&str; 2] = ["none", "nodes"];
+/// No names for nodes: a policy gives them a meaning of its own.
+pub const RESERVED: [&str; 2] = ["none", "nodes"];
 
 /// What the nodes of a ledger are protected against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -56,6 +56,24 @@ impl FaultModel {
         };
         let plural = if nodes == 1 { "" } else { "s" };
         format!("{nodes} node{plural}, fault model {self}: {bears}")
+    }
+
+    /// What somebody who chose this model for `nodes` should know before he trusts them.
+    pub fn warnings(self, nodes: usize) -> Vec<String> {
+        let (mut warnings, explained) = (Vec::new(), self.explain(nodes));
+        if self == FaultModel::Crash {
+            warnings.push(format!(
+                "{explained}: a node that lies can give two histories a quorum; that leaves proof, \
+                 and is not prevented"
+            ));
+        }
+        if nodes > 1 && self.tolerates(nodes) == 0 {
+            warnings.push(format!(
+                "{explained}: it tolerates no failure, less than a ledger of one node; 4 nodes \
+                 tolerate one, and so do 3 with the fault model crash"
+            ));
+        }
+        warnings
     }
 }
 
@@ -283,7 +301,7 @@ type Problem = (&'static str, String);
 
 /// The node can stand in a policy, and its keys are named after it and its ledger.
 fn check_names(node: &Member, origin: &Origin) -> Result<(), Problem> {
-    if TAKEN.contains(&node.name.as_str()) {
+    if RESERVED.contains(&node.name.as_str()) {
         return Err(("name", format!("'{}' means something else in a policy", node.name)));
     }
     let (ed25519, cosignature) = (SignatureType::Ed25519, SignatureType::CosignatureV1);

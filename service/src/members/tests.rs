@@ -55,6 +55,10 @@ fn what_the_nodes_bear_is_said_as_it_is() {
     assert_eq!(said(FaultModel::Byzantine, 4), "4 nodes, fault model byzantine: 1 may fail or lie");
     let crash = "3 nodes, fault model crash: 1 may fail, none may lie";
     assert_eq!(said(FaultModel::Crash, 3), crash);
+    let warned = |model: FaultModel, n| model.warnings(n).join("\n");
+    assert!(warned(FaultModel::Byzantine, 3).contains("tolerates no failure"));
+    assert!(warned(FaultModel::Crash, 3).contains("is not prevented"));
+    assert_eq!(warned(FaultModel::Byzantine, 4) + &warned(FaultModel::Byzantine, 1), "");
 }
 
 #[test]
