@@ -61,7 +61,7 @@ impl FaultModel {
     /// What somebody who chose this model for `nodes` should know before he trusts them.
     pub fn warnings(self, nodes: usize) -> Vec<String> {
         let (mut warnings, explained) = (Vec::new(), self.explain(nodes));
-        if self == FaultModel::Crash {
+        if nodes > 1 && self == FaultModel::Crash {
             warnings.push(format!(
                 "{explained}: a node that lies can give two histories a quorum; that leaves proof, \
                  and is not prevented"
