@@ -2,6 +2,7 @@
 
 use crate::{
     certs_cmd::{self, CertsArgs},
+    cluster::{self, ClusterArgs},
     demo::{self, DemoArgs},
     enrol::{self, EnrolArgs},
     output::{Failure, Outcome, fail, finish},
@@ -32,6 +33,7 @@ enum Command {
     Enrol(EnrolArgs),
     Status(StatusArgs),
     Certs(CertsArgs),
+    Cluster(ClusterArgs),
     Demo(DemoArgs),
     /// Print a completion script for a shell
     Completions {
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Enrol(args) => finish(enrol::run(args), json),
         Command::Status(args) => finish(status::run(args), json),
         Command::Certs(args) => certs(&args),
+        Command::Cluster(args) => finish(cluster::run(args), json),
         Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => finish(completions(shell), json),
         Command::Man => finish(man(), json),

@@ -1,11 +1,11 @@
-//! Asking a node.
+//! Asking a node, or the first of several that can answer.
 
 use crate::output::{Failure, fail};
 use clap::Args;
 use link::{
     Role,
     frame::{FrameError, FrameReader, FrameWriter},
-    message::{FromNode, MAX_FRAME, PROTOCOL, ToNode, Welcome},
+    message::{FromNode, MAX_FRAME, PROTOCOL, RefusalCode, ToNode, Welcome},
     tls::{ClientSettings, Problem, ReloadingClient},
 };
 use record::policy::Policy;
@@ -28,16 +28,16 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// An enrolment waits for a block; that is at most a few rounds away.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// Where the node is and who asks. Options override the configuration file.
+/// Where the nodes are and who asks. Options override the configuration file.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ClientArgs {
-    /// File with 'node', 'policy' and a table 'tls', so that the options below can be left out
+    /// File with 'nodes', 'policy' and a table 'tls', so that the options below can be left out
     /// [default: /etc/logseal/client.toml if it exists]
     #[arg(long, env = "LOGSEAL_CLIENT", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The node, HOST:PORT
-    #[arg(long)]
-    node: Option<String>,
+    /// A node, HOST:PORT; can be repeated, and the nodes are then tried in this order
+    #[arg(long = "node", value_name = "HOST:PORT")]
+    nodes: Vec<String>,
     /// The ledger's policy, as you were given it
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -59,6 +59,7 @@ pub struct ClientArgs {
 #[serde(deny_unknown_fields)]
 struct Written {
     node: Option<String>,
+    nodes: Option<Vec<String>>,
     policy: Option<PathBuf>,
     tls: Option<Tls>,
 }
@@ -66,7 +67,8 @@ struct Written {
 /// The arguments as they are meant.
 #[derive(Clone, Debug)]
 pub struct Client {
-    node: String,
+    /// The nodes, at least one, each `HOST:PORT`.
+    pub nodes: Vec<String>,
     policy: Option<PathBuf>,
     /// The certificate files.
     pub tls: Tls,
@@ -86,16 +88,18 @@ impl ClientArgs {
             Some(path) => Some(path.clone()),
             None => Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists()),
         };
-        let file: Written = match path {
-            Some(path) => Source::load(&path).map_err(fail)?.0,
-            None => Written::default(),
-        };
+        let file = path.map_or(Ok(Written::default()), |path| Written::load(&path))?;
         let tls = file.tls;
         let pick = |option: Option<PathBuf>, from: fn(&Tls) -> PathBuf, name: &str| {
             option.or(tls.as_ref().map(from)).ok_or_else(|| missing(name))
         };
+        let written = file.nodes.unwrap_or_default().into_iter().chain(file.node).collect();
+        let nodes: Vec<String> = if self.nodes.is_empty() { written } else { self.nodes };
+        if nodes.is_empty() {
+            return Err(missing("node"));
+        }
         Ok(Client {
-            node: self.node.or(file.node).ok_or_else(|| missing("node"))?,
+            nodes,
             policy: self.policy.or(file.policy),
             tls: Tls {
                 ca: pick(self.ca, |tls| tls.ca.clone(), "ca")?,
@@ -104,6 +108,24 @@ impl ClientArgs {
                 crl: self.crl.or(tls.and_then(|tls| tls.crl)),
             },
         })
+    }
+}
+
+impl Written {
+    /// Reads the file; its paths are relative to its own folder, so that the folder can be moved.
+    fn load(path: &Path) -> Result<Self, Failure> {
+        let (mut written, source): (Written, Source) = Source::load(path).map_err(fail)?;
+        if written.node.is_some() && written.nodes.is_some() {
+            return Err(fail(source.error("node", "give either 'node' or 'nodes'")));
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let place = |path: &mut PathBuf| *path = folder.join(&*path);
+        written.policy.iter_mut().for_each(place);
+        if let Some(tls) = &mut written.tls {
+            let files = [&mut tls.ca, &mut tls.cert, &mut tls.key];
+            files.into_iter().chain(tls.crl.as_mut()).for_each(place);
+        }
+        Ok(written)
     }
 }
 
@@ -127,22 +149,55 @@ impl Client {
         read_policy(path)
     }
 
-    /// Connects in one of these roles.
-    pub async fn connect(&self, own: &[Role]) -> Result<Connection, Failure> {
+    /// Asks the nodes in their order until one can answer; gives back the answer and whose it is.
+    /// A node that cannot be reached, is busy, has failed or has not the record yet is passed over.
+    ///
+    /// # Errors
+    /// Why each of them could not.
+    pub async fn first(
+        &self,
+        own: &[Role],
+        ask: impl AsyncFn(&mut Connection) -> Result<FromNode, Failure>,
+    ) -> Result<(FromNode, Connection), Failure> {
+        let mut failures: Vec<String> = Vec::new();
+        for node in &self.nodes {
+            let failure = match self.attempt(node, own, &ask).await {
+                Ok((answer, connection)) if may_differ(&answer) => connection.unexpected(answer),
+                Ok(answered) => return Ok(answered),
+                Err(failure) => failure,
+            };
+            if !failures.contains(&failure.0) {
+                failures.push(failure.0);
+            }
+        }
+        Err(Failure(failures.join("\n")))
+    }
+
+    async fn attempt(
+        &self,
+        node: &str,
+        own: &[Role],
+        ask: impl AsyncFn(&mut Connection) -> Result<FromNode, Failure>,
+    ) -> Result<(FromNode, Connection), Failure> {
+        let mut connection = self.connect(node, own).await?;
+        Ok((ask(&mut connection).await?, connection))
+    }
+
+    /// Connects to a node in one of these roles.
+    pub async fn connect(&self, node: &str, own: &[Role]) -> Result<Connection, Failure> {
         let settings = ClientSettings::new(self.tls.files(), own);
         let tls = ReloadingClient::open(settings).map_err(fail)?;
-        let (host, _) = self.node.rsplit_once(':').ok_or_else(|| {
-            Failure(format!("'{}' is not HOST:PORT, such as ledger1.city.example:7514", self.node))
+        let (host, _) = node.rsplit_once(':').ok_or_else(|| {
+            Failure(format!("'{node}' is not HOST:PORT, such as ledger1.city.example:7514"))
         })?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let (stream, _) = link::tls::connect(self.node.as_str(), host, &tls, Role::Node, LIMIT)
-            .await
-            .map_err(fail)?;
+        let (stream, _) =
+            link::tls::connect(node, host, &tls, Role::Node, LIMIT).await.map_err(fail)?;
         let (read, write) = tokio::io::split(stream);
         let mut connection = Connection {
             reader: FrameReader::new(read, MAX_FRAME),
             writer: FrameWriter::new(write, MAX_FRAME),
-            node: self.node.clone(),
+            node: node.to_owned(),
             welcome: Welcome {
                 protocol: 0,
                 node: String::new(),
@@ -159,6 +214,12 @@ impl Client {
         }
         Ok(connection)
     }
+}
+
+/// True for a refusal that another node may not repeat.
+fn may_differ(answer: &FromNode) -> bool {
+    let FromNode::Refused(refusal) = answer else { return false };
+    matches!(refusal.code, RefusalCode::Busy | RefusalCode::Failed | RefusalCode::NotFound)
 }
 
 impl Connection {

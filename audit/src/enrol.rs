@@ -42,8 +42,7 @@ pub fn run(args: EnrolArgs) -> Result<Outcome, Failure> {
         .map_err(|error| Failure(format!("{}: {error}", client.tls.cert.display())))?;
     let key = PrivateKeyDer::from_pem_file(&client.tls.key)
         .map_err(|error| Failure(format!("{}: {error}", client.tls.key.display())))?;
-    let (answer, connection) = block_on(async {
-        let mut connection = client.connect(&[Role::Operator]).await?;
+    let (answer, connection) = block_on(client.first(&[Role::Operator], async |connection| {
         let ledger: Origin = connection.welcome.origin.parse().map_err(fail)?;
         check_vkey(&ledger, &agent, &vkey)?;
         let time = service::clock::now().seconds();
@@ -56,9 +55,8 @@ pub fn run(args: EnrolArgs) -> Result<Outcome, Failure> {
             certificate: certificate.to_vec(),
             signature,
         };
-        let request = ToNode::Enrol { enrolment: enrolment.encode() };
-        Ok((connection.ask(&request).await?, connection))
-    })?;
+        connection.ask(&ToNode::Enrol { enrolment: enrolment.encode() }).await
+    }))?;
     match answer {
         FromNode::Enrolled { index, already } => {
             let text = if already {

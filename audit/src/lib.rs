@@ -6,6 +6,7 @@
 pub mod certs_cmd;
 pub mod cli;
 pub mod client;
+pub mod cluster;
 pub mod demo;
 pub mod enrol;
 pub mod evidence;

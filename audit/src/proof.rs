@@ -44,16 +44,13 @@ pub fn export(config: &Path, agent: &str, n: u64, output: &Path) -> Result<Outco
 pub fn run(args: ProofArgs) -> Result<Outcome, Failure> {
     let client = args.client.resolve()?;
     let (policy, _) = client.policy()?;
-    let answer = block_on(async {
-        let own = [Role::Auditor, Role::Operator, Role::PrivacyOfficer];
-        let mut connection = client.connect(&own).await?;
-        let request = ToNode::Record { agent: args.agent.to_string(), n: args.n };
-        match connection.ask(&request).await? {
-            FromNode::Record(evidence) => Ok((*evidence, connection.welcome.node)),
-            other => Err(connection.unexpected(other)),
-        }
-    });
-    let (record, node) = answer?;
+    let own = [Role::Auditor, Role::Operator, Role::PrivacyOfficer];
+    let request = ToNode::Record { agent: args.agent.to_string(), n: args.n };
+    let answer = block_on(client.first(&own, async |connection| connection.ask(&request).await))?;
+    let (record, node) = match answer {
+        (FromNode::Record(evidence), connection) => (*evidence, connection.welcome.node),
+        (other, connection) => return Err(connection.unexpected(other)),
+    };
     let evidence = Evidence {
         entry: record.entry,
         ledger_proof: record.ledger_proof.into_bytes(),

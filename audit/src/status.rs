@@ -27,7 +27,7 @@ pub fn run(args: StatusArgs) -> Result<Outcome, Failure> {
     let policy = client.policy().ok().map(|(_, policy)| policy);
     let status = block_on(async {
         let own = [Role::Auditor, Role::Operator, Role::PrivacyOfficer];
-        let mut connection = client.connect(&own).await?;
+        let mut connection = client.connect(&client.nodes[0], &own).await?;
         match connection.ask(&ToNode::Status).await? {
             FromNode::Status(status) => Ok(status),
             other => Err(connection.unexpected(other)),

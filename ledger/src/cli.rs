@@ -1,7 +1,7 @@
 //! The command line of `logseal-ledger`.
 
 use crate::{
-    config::Config,
+    config::{Config, Keys},
     run::{self, RunError},
 };
 use clap::{CommandFactory, Parser, Subcommand};
@@ -32,7 +32,13 @@ enum Command {
     /// Check the configuration, its files, keys and certificates, without starting.
     Check(File),
     /// Make the node's private keys if they are missing, and print the ledger's policy.
-    Keys(File),
+    Keys {
+        #[command(flatten)]
+        file: File,
+        /// Print the node's table for members.toml instead, without its addresses
+        #[arg(long)]
+        member: bool,
+    },
     /// Print the ledger's policy: what agents and auditors must be given to trust this ledger.
     Policy(File),
     /// Print a completion script for a shell.
@@ -68,16 +74,22 @@ fn carry_out(command: Command) -> Result<(), RunError> {
         Command::Check(file) => {
             let checked = run::check(&Config::load(&file.config)?)?;
             let text = checked.warnings.iter().map(|w| format!("warning: {w}\n"));
-            let text: String = text.chain([format!("{}: ok\n", file.config.display())]).collect();
+            let cluster = checked.cluster.iter().map(|cluster| format!("cluster: {cluster}\n"));
+            let ok = format!("{}: ok\n", file.config.display());
+            let text: String = text.chain(cluster).chain([ok]).collect();
             print(if file.json { json(&checked) } else { text })
         }
-        Command::Keys(file) => {
+        Command::Keys { file, member } => {
             let config = Config::load(&file.config)?;
-            print_policy(&config.make_keys()?.policy(&config.name), file.json)
+            let keys = config.make_keys()?;
+            match member {
+                false => print_policy(&config.policy(&keys), file.json),
+                true => print_member(&config, &keys, file.json),
+            }
         }
         Command::Policy(file) => {
             let config = Config::load(&file.config)?;
-            print_policy(&config.load_keys()?.policy(&config.name), file.json)
+            print_policy(&config.policy(&config.load_keys()?), file.json)
         }
         Command::Completions { shell } => {
             let mut out = Vec::new();
@@ -95,6 +107,28 @@ fn carry_out(command: Command) -> Result<(), RunError> {
 
 fn print_policy(policy: &str, as_json: bool) -> Result<(), RunError> {
     print(if as_json { json(&serde_json::json!({ "policy": policy })) } else { policy.to_owned() })
+}
+
+/// What the administrators of a cluster's nodes exchange to write the members file.
+fn print_member(config: &Config, keys: &Keys, as_json: bool) -> Result<(), RunError> {
+    let (name, consensus) = (config.name.as_str(), keys.consensus.vkey().to_string());
+    let (log, cosigner) = (keys.log.vkey().to_string(), keys.cosigner.vkey().to_string());
+    if as_json {
+        let member = serde_json::json!({
+            "name": name, "consensus": consensus, "log": log, "cosigner": cosigner,
+        });
+        return print(json(&member));
+    }
+    // A JSON string is a TOML string too.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    print(format!(
+        "[[node]]\nname = {}\npeers = \"HOST:7515\"\nagents = \"HOST:7514\"\n\
+         https = \"HOST:7580\"\nconsensus = {}\nlog = {}\ncosigner = {}\n",
+        quoted(name),
+        quoted(&consensus),
+        quoted(&log),
+        quoted(&cosigner),
+    ))
 }
 
 fn json(value: &impl serde::Serialize) -> String {

@@ -1,20 +1,18 @@
 //! A node's configuration: as it is written, and as it is meant.
 
+mod written;
+
+pub use crate::keys::Keys;
 use link::{
     Role,
-    tls::{FilesError, ReloadingServer, ServerSettings},
+    tls::{ClientSettings, FilesError, ReloadingClient, ReloadingServer, ServerSettings},
 };
-use record::{
-    NodeName, Origin,
-    entry::Enterprise,
-    note::{KeyName, NoteSigner, SignatureType, VerifierKey},
-    policy::write_policy,
-};
+use record::{NodeName, Origin, entry::Enterprise};
 use replica::Params;
-use serde::Deserialize;
 use service::{
     config::{ConfigError, Source, Tls, file_key},
-    keys::{self, KeyError},
+    keys::KeyError,
+    members::{Member, Members},
 };
 use std::{
     io,
@@ -22,78 +20,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The file as it is written.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    name: String,
-    origin: String,
-    enterprise: Option<u32>,
-    store: WrittenStore,
-    keys: WrittenKeys,
-    tls: Tls,
-    #[serde(default)]
-    listen: WrittenListen,
-    #[serde(default)]
-    checkpoint: WrittenCheckpoint,
-    #[serde(default)]
-    http: WrittenHttp,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenStore {
-    dir: PathBuf,
-    #[serde(default = "default_min_free")]
-    min_free_mib: u64,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenKeys {
-    dir: PathBuf,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenListen {
-    agents: String,
-    https: Option<String>,
-    metrics: Option<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenCheckpoint {
-    renew_s: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenHttp {
-    open_hashes: bool,
-}
-
-impl Default for WrittenListen {
-    fn default() -> Self {
-        WrittenListen { agents: "0.0.0.0:7514".into(), https: None, metrics: None }
-    }
-}
-
-impl Default for WrittenCheckpoint {
-    fn default() -> Self {
-        WrittenCheckpoint { renew_s: 60 }
-    }
-}
-
-fn default_min_free() -> u64 {
-    256
-}
+/// Where the other nodes connect unless configured otherwise.
+const DEFAULT_PEERS: &str = "0.0.0.0:7515";
 
 /// The configuration as it is meant.
 #[derive(Clone, Debug)]
 pub struct Config {
     source: Source,
+    members_file: Option<PathBuf>,
     /// The node's name.
     pub name: NodeName,
     /// The ledger's parameters.
@@ -104,6 +38,10 @@ pub struct Config {
     pub min_free: u64,
     keys: PathBuf,
     tls: Tls,
+    /// The nodes of the ledger, this one among them; `None` for a ledger of one.
+    pub members: Option<Members>,
+    /// Where the other nodes connect; there if `members` is.
+    pub peers: Option<SocketAddr>,
     /// Where agents, operators and auditors connect.
     pub agents: SocketAddr,
     /// Where checkpoints and tiles are served.
@@ -116,29 +54,10 @@ pub struct Config {
     pub open_hashes: bool,
 }
 
-/// A node's private keys.
-#[derive(Debug)]
-pub struct Keys {
-    /// Signs checkpoints under the ledger's origin.
-    pub log: NoteSigner,
-    /// Cosigns checkpoints in the node's own name.
-    pub cosigner: NoteSigner,
-    /// Signs votes.
-    pub consensus: NoteSigner,
-}
-
-impl Keys {
-    /// The C2SP tlog-policy of a ledger of this one node.
-    pub fn policy(&self, name: &NodeName) -> String {
-        let logs: [VerifierKey; 1] = [self.log.vkey().clone()];
-        write_policy(&logs, &[(name.to_string(), self.cosigner.vkey().clone())], 1)
-    }
-}
-
 impl Config {
     /// Reads a configuration file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let (written, source): (Written, Source) = Source::load(path)?;
+        let (written, source): (written::Written, Source) = Source::load(path)?;
         let bad = |key: &str, problem: String| source.error(key, problem);
         let address = |key: &str, text: &str| {
             text.parse::<SocketAddr>().map_err(|_| {
@@ -160,6 +79,17 @@ impl Config {
         if !(1..=86_400).contains(&written.checkpoint.renew_s) {
             return Err(bad("checkpoint.renew_s", "must be 1 to 86400 seconds".into()));
         }
+        let members_file = written.cluster.map(|cluster| cluster.members);
+        let members = match &members_file {
+            Some(file) => Some(members(&source, file, &name, &origin)?),
+            None if written.listen.peers.is_some() => {
+                let problem = "a ledger of one node has no peers: leave it out, or add [cluster]";
+                return Err(bad("listen.peers", problem.into()));
+            }
+            None => None,
+        };
+        let peers = written.listen.peers.as_deref().unwrap_or(DEFAULT_PEERS);
+        let peers = members.as_ref().map(|_| address("listen.peers", peers)).transpose()?;
         let enterprise = written.enterprise.map_or(Enterprise::default(), Enterprise);
         Ok(Config {
             name,
@@ -168,6 +98,9 @@ impl Config {
             min_free: written.store.min_free_mib << 20,
             keys: written.keys.dir,
             tls: written.tls,
+            members_file,
+            members,
+            peers,
             agents: address("listen.agents", &written.listen.agents)?,
             https: optional("listen.https", &written.listen.https)?,
             metrics,
@@ -177,13 +110,54 @@ impl Config {
         })
     }
 
-    /// Reads the node's keys; the error says how they are made.
+    /// Reads the node's keys; the error says how they are made. In a cluster they are those that
+    /// the members file names.
     pub fn load_keys(&self) -> Result<Keys, ConfigError> {
-        self.keys(keys::load).map_err(|error| match &error {
+        let keys = Keys::load(&self.keys, &self.params.origin, &self.name);
+        let keys = keys.map_err(|error| self.key_error(error))?;
+        let known = self.members.as_ref().and_then(|members| members.get(&self.name));
+        match known.and_then(|known| keys.differs_from(known)) {
+            None => Ok(keys),
+            Some(key) => Err(self.source.error(
+                "keys.dir",
+                format!(
+                    "{} is not the key that {} names for {}: put the node's own keys there, or \
+                     the members file that all nodes have",
+                    self.keys.join(format!("{key}.key")).display(),
+                    self.shown_members(),
+                    self.name
+                ),
+            )),
+        }
+    }
+
+    /// Reads the node's keys and makes those that are missing. In a cluster none is made: the
+    /// others would not know it.
+    pub fn make_keys(&self) -> Result<Keys, ConfigError> {
+        if self.members.is_some() {
+            return self.load_keys();
+        }
+        let made = Keys::make(&self.keys, &self.params.origin, &self.name);
+        made.map_err(|error| self.source.error("keys.dir", error))
+    }
+
+    /// The ledger's policy: of all members, or of this node alone.
+    pub fn policy(&self, keys: &Keys) -> String {
+        self.members.as_ref().map_or_else(|| keys.policy(&self.name), Members::policy)
+    }
+
+    fn key_error(&self, error: KeyError) -> ConfigError {
+        match &error {
             KeyError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 let file = self.source.path().display();
-                let hint = format!("{error}; 'logseal-ledger keys --config {file}' makes it");
-                self.source.error("keys.dir", hint)
+                let hint = match &self.members {
+                    None => format!("'logseal-ledger keys --config {file}' makes it"),
+                    Some(_) => format!(
+                        "{} names it: restore it from where it was made",
+                        self.shown_members()
+                    ),
+                };
+                self.source.error("keys.dir", format!("{error}; {hint}"))
             }
             KeyError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 let hint = format!("{error}: the keys must belong to the user that runs the node");
@@ -194,31 +168,11 @@ impl Config {
                 self.source.error("name", format!("{error}: {hint}"))
             }
             _ => self.source.error("keys.dir", error),
-        })
+        }
     }
 
-    /// Reads the node's keys and makes those that are missing.
-    pub fn make_keys(&self) -> Result<Keys, ConfigError> {
-        use std::os::unix::fs::DirBuilderExt;
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.keys);
-        made.map_err(|error| self.source.error("keys.dir", error))?;
-        self.keys(keys::load_or_create).map_err(|error| self.source.error("keys.dir", error))
-    }
-
-    fn keys(
-        &self,
-        get: impl Fn(&Path, &KeyName, SignatureType) -> Result<NoteSigner, KeyError>,
-    ) -> Result<Keys, KeyError> {
-        let origin = &self.params.origin;
-        let node = origin.node(&self.name);
-        let consensus: KeyName =
-            format!("{node}/consensus").parse().expect("a name and a word make a name");
-        let file = |name| self.keys.join(name);
-        Ok(Keys {
-            log: get(&file("log.key"), origin.key_name(), SignatureType::Ed25519)?,
-            cosigner: get(&file("cosigner.key"), &node, SignatureType::CosignatureV1)?,
-            consensus: get(&file("consensus.key"), &consensus, SignatureType::Ed25519)?,
-        })
+    fn shown_members(&self) -> String {
+        self.members_file.as_deref().unwrap_or(Path::new("")).display().to_string()
     }
 
     /// The listener for agents, operators and auditors.
@@ -229,6 +183,16 @@ impl Config {
         let server = ReloadingServer::open(settings).map_err(|e| self.files_error(&e))?;
         self.own_certificate(&server)?;
         Ok(server)
+    }
+
+    /// The listener and the connector for the other nodes: both ends are nodes.
+    pub fn peers_tls(&self) -> Result<(ReloadingServer, ReloadingClient), ConfigError> {
+        let (files, own) = (|| self.tls.files(), [Role::Node]);
+        let server = ReloadingServer::open(ServerSettings::internal(files(), &own, &own));
+        let server = server.map_err(|error| self.files_error(&error))?;
+        self.own_certificate(&server)?;
+        let client = ReloadingClient::open(ClientSettings::new(files(), &own));
+        Ok((server, client.map_err(|error| self.files_error(&error))?))
     }
 
     /// The HTTPS listener.
@@ -261,6 +225,30 @@ impl Config {
         Ok(())
     }
 
+    /// What is allowed, and yet deserves a second look.
+    pub fn warnings(&self) -> Vec<String> {
+        let Some(members) = &self.members else { return Vec::new() };
+        let mut warnings = members.fault_model().warnings(members.nodes().len());
+        let known = members.get(&self.name);
+        warnings.extend(known.into_iter().flat_map(|known| self.other_ports(known)));
+        warnings
+    }
+
+    /// Ports that others know and that are not those listened on; right only behind a translation.
+    fn other_ports(&self, known: &Member) -> Vec<String> {
+        let pairs = [
+            ("peers", self.peers, &known.peers),
+            ("agents", Some(self.agents), &known.agents),
+            ("https", self.https, &known.https),
+        ];
+        let other = pairs.into_iter().filter_map(|(key, own, known)| {
+            let own = own?;
+            let differs = !known.ends_with(&format!(":{}", own.port()));
+            differs.then(|| format!("listen.{key} is {own}, but others are told to use {known}"))
+        });
+        other.collect()
+    }
+
     fn files_error(&self, error: &FilesError) -> ConfigError {
         self.source.error(&file_key("tls", error.kind), error)
     }
@@ -278,4 +266,21 @@ impl Config {
         );
         Err(self.source.error("tls.cert", problem))
     }
+}
+
+/// Reads the members file and finds this node in it.
+fn members(
+    source: &Source,
+    file: &Path,
+    name: &NodeName,
+    origin: &Origin,
+) -> Result<Members, ConfigError> {
+    let members = Members::load(file, origin)?;
+    if members.get(name).is_some() {
+        return Ok(members);
+    }
+    let names: Vec<_> = members.nodes().iter().map(|node| node.name.as_str()).collect();
+    let names = names.join(", ");
+    let problem = format!("{} names {names}, but this node is '{name}'", file.display());
+    Err(source.error("cluster.members", problem))
 }

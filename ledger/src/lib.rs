@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod http;
 pub mod intake;
+pub mod keys;
 pub mod metrics;
 pub mod node;
 pub mod peers;

@@ -15,6 +15,7 @@ use replica::{Identity, Replica};
 use service::{
     config::ConfigError,
     exit,
+    members::Members,
     metrics::BindError,
     signals::{self, Reload, Shutdown},
 };
@@ -206,6 +207,9 @@ pub struct Checked {
     pub node: String,
     /// The ledger's origin.
     pub origin: String,
+    /// What the nodes of its cluster bear, if it is in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// What an operator should look at.
     pub warnings: Vec<String>,
 }
@@ -215,10 +219,15 @@ pub fn check(config: &Config) -> Result<Checked, RunError> {
     config.load_keys()?;
     let tls = config.agent_tls()?;
     config.https_tls()?;
+    if config.members.is_some() {
+        config.peers_tls()?;
+    }
     config.check_store()?;
+    let warnings = tls.warnings().into_iter().map(|warning| warning.to_string());
     Ok(Checked {
         node: config.name.to_string(),
         origin: config.params.origin.to_string(),
-        warnings: tls.warnings().iter().map(ToString::to_string).collect(),
+        cluster: config.members.as_ref().map(Members::explain),
+        warnings: warnings.chain(config.warnings()).collect(),
     })
 }

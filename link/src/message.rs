@@ -50,6 +50,8 @@ pub enum ToNode {
     Status,
     /// Keeps the connection alive.
     Ping,
+    /// An auditor or operator asks how the nodes are together. A ledger of one node refuses it.
+    Cluster,
 }
 
 /// What a node sends to a client.
@@ -74,6 +76,8 @@ pub enum FromNode {
     Status(NodeStatus),
     /// The answer to `Ping`.
     Pong,
+    /// How the nodes are, as this one sees them.
+    Cluster(Box<ClusterStatus>),
 }
 
 /// What a node says about itself and about the agent that connected.
@@ -220,4 +224,75 @@ pub struct AgentStatus {
     pub sealed: u64,
     /// True while it is connected.
     pub connected: bool,
+}
+
+/// How a node sees the nodes of its ledger and its own part in it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ClusterStatus {
+    /// What the nodes are protected against: `byzantine` or `crash`.
+    pub fault_model: String,
+    /// How many nodes must agree.
+    pub quorum: u16,
+    /// How many may fail, and lie if the model is `byzantine`.
+    pub tolerates: u16,
+    /// Who proposes the next block in its first round.
+    pub proposer: String,
+    /// What the node is doing.
+    pub state: NodeState,
+    /// The time of its newest cosignature, seconds since 1970.
+    pub signed: u64,
+    /// The size of the newest checkpoint that a quorum cosigned.
+    pub checkpoint_size: u64,
+    /// The quorum-th newest cosignature time on it, seconds since 1970.
+    pub checkpoint_time: u64,
+    /// The node's clock, milliseconds since 1970.
+    pub clock: u64,
+    /// The other nodes.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// What a node of several is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum NodeState {
+    /// It takes part in decisions.
+    Voting,
+    /// It fetches the blocks that it lacks.
+    Syncing {
+        /// The height it is on the way to.
+        to: u64,
+    },
+    /// It lost what it knew of its votes, and takes part again only above a height.
+    Rejoining {
+        /// That height.
+        until: u64,
+    },
+    /// No other node is connected yet.
+    Waiting,
+}
+
+/// Another node, as the one that answers sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it is reached.
+    pub address: String,
+    /// True while it is connected.
+    pub connected: bool,
+    /// Its version; empty if it never was connected.
+    pub version: String,
+    /// Its newest height.
+    pub height: u64,
+    /// Its number of entries.
+    pub size: u64,
+    /// Its clock minus ours, milliseconds.
+    pub offset_ms: Option<i64>,
+    /// How long a message and its answer take, microseconds.
+    pub rtt_us: Option<u64>,
+    /// The time of its newest cosignature seen here, seconds since 1970.
+    pub signed: u64,
+    /// True if its proposals are not waited for.
+    pub slow: bool,
+    /// Milliseconds since its last message.
+    pub heard: Option<u64>,
 }

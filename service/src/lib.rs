@@ -1,6 +1,6 @@
 //! What logseal's daemons share, so that operators meet one behaviour: how a
-//! configuration file is read, how keys are kept, where the log goes, what
-//! signals do, how metrics are served, and what exit codes mean.
+//! configuration file is read, who the nodes are, how keys are kept, where the
+//! log goes, what signals do, how metrics are served, and what exit codes mean.
 
 pub mod clock;
 pub mod config;
@@ -8,5 +8,6 @@ pub mod disk;
 pub mod exit;
 pub mod keys;
 pub mod logging;
+pub mod members;
 pub mod metrics;
 pub mod signals;

@@ -1,7 +1,9 @@
 //! Files of a site: PKI, keys, policy, configurations.
 
 use super::{Process, Programs, SiteError};
+use crate::cluster::Ports;
 use certs::{Pki, Request, Timestamp, Validity};
+use service::members::{FaultModel, MAX_NODES};
 use std::{
     net::TcpListener,
     path::{Path, PathBuf},
@@ -10,12 +12,13 @@ use std::{
 };
 
 /// How long a program may take to get ready.
-const READY: Duration = Duration::from_secs(30);
+pub(super) const READY: Duration = Duration::from_secs(30);
 
-/// How the ledger node is configured.
+/// How the nodes are configured.
 #[derive(Clone, Debug)]
 pub struct LedgerOptions {
-    /// The store's directory; below the site's if relative.
+    /// The store's directory; below the site's, or with several nodes below the node's, if
+    /// relative.
     pub store: PathBuf,
     /// Space that must be free.
     pub min_free_mib: u64,
@@ -69,12 +72,18 @@ pub struct Site {
     pub programs: Programs,
     /// The PKI.
     pub pki: Pki,
-    /// Where agents, operators and auditors connect.
+    /// What the nodes are protected against, if there are several.
+    pub fault_model: FaultModel,
+    /// Where agents, operators and auditors connect to the first node.
     pub agents_port: u16,
-    /// Where checkpoints and tiles are served.
+    /// Where the other nodes connect to the first.
+    pub peers_port: u16,
+    /// Where the first node serves checkpoints and tiles.
     pub https_port: u16,
-    /// The node's metrics.
+    /// The first node's metrics.
     pub ledger_metrics_port: u16,
+    /// The ports of the other nodes.
+    pub(super) others: Vec<Ports>,
     /// The agent's metrics.
     pub agent_metrics_port: u16,
     /// Where the agent takes syslog over TLS.
@@ -83,41 +92,66 @@ pub struct Site {
 
 /// Ports of loopback that were free a moment ago.
 pub fn free_ports<const N: usize>() -> Result<[u16; N], SiteError> {
-    let listener = |_| TcpListener::bind(("127.0.0.1", 0));
-    let other = |error: std::io::Error| SiteError::Other(format!("no free port: {error}"));
     let mut ports = [0; N];
-    // All are held until all are known, so that no two are the same.
-    let held = (0..N).map(listener).collect::<Result<Vec<_>, _>>().map_err(other)?;
-    for (port, listener) in ports.iter_mut().zip(&held) {
-        *port = listener.local_addr().map_err(other)?.port();
-    }
+    ports.copy_from_slice(&free_port_list(N)?);
     Ok(ports)
 }
 
+fn free_port_list(count: usize) -> Result<Vec<u16>, SiteError> {
+    let listener = |_| TcpListener::bind(("127.0.0.1", 0));
+    let other = |error: std::io::Error| SiteError::Other(format!("no free port: {error}"));
+    // All are held until all are known, so that no two are the same.
+    let held = (0..count).map(listener).collect::<Result<Vec<_>, _>>().map_err(other)?;
+    held.iter().map(|held| Ok(held.local_addr().map_err(other)?.port())).collect()
+}
+
 impl Site {
-    /// Makes the PKI in `dir`, with certificates for node1, agent gw01, operator, auditor and one
-    /// syslog sender.
+    /// A site with one node; see [`Site::make_with`].
     pub fn make(dir: &Path) -> Result<Self, SiteError> {
+        Self::make_with(dir, 1, FaultModel::Byzantine)
+    }
+
+    /// Makes the PKI in `dir`, with certificates for `nodes` nodes (node1, node2, …), agent gw01,
+    /// operator, auditor and one syslog sender. One node is a ledger of one, without a members
+    /// file, whatever the fault model.
+    pub fn make_with(dir: &Path, nodes: usize, fault_model: FaultModel) -> Result<Self, SiteError> {
+        if !(1..=MAX_NODES).contains(&nodes) {
+            return Err(SiteError::Other(format!("{nodes} nodes: a ledger has 1 to {MAX_NODES}")));
+        }
         std::fs::create_dir_all(dir).map_err(SiteError::file(dir))?;
         let dir = dir.canonicalize().map_err(SiteError::file(dir))?;
         let programs = Programs::beside_this()?;
         let now = Timestamp::from(SystemTime::now());
         let validity = Validity::days(now, 60)?;
         let pki = Pki::init(&dir.join("pki"), "throw-away CA", validity, now)?;
-        let [agents_port, https_port, ledger_metrics_port, agent_metrics_port, syslog_port] =
-            free_ports()?;
+        // One list, so that no two of all these are the same.
+        let ports = free_port_list(2 + 4 * nodes)?;
+        let (own, of_nodes) = ports.split_at(2);
+        let of_node = |ports: &[u16]| Ports {
+            agents: ports[0],
+            peers: ports[1],
+            https: ports[2],
+            metrics: ports[3],
+        };
+        let mut of_nodes = of_nodes.chunks_exact(4).map(of_node);
+        let first = of_nodes.next().unwrap_or_default();
         let mut site = Site {
             dir,
             programs,
             pki,
-            agents_port,
-            https_port,
-            ledger_metrics_port,
-            agent_metrics_port,
-            syslog_port,
+            fault_model,
+            agents_port: first.agents,
+            peers_port: first.peers,
+            https_port: first.https,
+            ledger_metrics_port: first.metrics,
+            others: of_nodes.collect(),
+            agent_metrics_port: own[0],
+            syslog_port: own[1],
         };
+        for index in 0..nodes {
+            site.issue("node", site.node_name(index).as_str())?;
+        }
         for (role, name) in [
-            ("node", "node1"),
             ("agent", "gw01"),
             ("operator", "operator"),
             ("auditor", "auditor"),
@@ -162,48 +196,16 @@ impl Site {
         )
     }
 
-    /// Writes `ledger.toml`, makes the node's keys and writes `policy`.
-    pub fn configure_ledger(&self, options: &LedgerOptions) -> Result<(), SiteError> {
-        let text = format!(
-            "name = \"node1\"\norigin = \"demo.logseal.example/access\"\n\
-             [store]\ndir = {:?}\nmin_free_mib = {}\n[keys]\ndir = {:?}\n{}\
-             [listen]\nagents = \"127.0.0.1:{}\"\nhttps = \"127.0.0.1:{}\"\nmetrics = \"127.0.0.1:{}\"\n\
-             [checkpoint]\nrenew_s = {}\n[http]\nopen_hashes = true\n",
-            self.path(&options.store),
-            options.min_free_mib,
-            self.path("keys"),
-            self.tls_table("node", "node1"),
-            self.agents_port,
-            self.https_port,
-            self.ledger_metrics_port,
-            options.renew_s,
-        );
-        self.write("ledger.toml", &text)?;
-        let policy =
-            self.output("logseal-ledger", &["keys", "--config", &self.shown("ledger.toml")])?;
-        self.write("policy", &policy)?;
-        for who in ["operator", "auditor"] {
-            let client = format!(
-                "node = \"127.0.0.1:{}\"\npolicy = {:?}\n{}",
-                self.agents_port,
-                self.path("policy"),
-                self.tls_table(who, who),
-            );
-            self.write(&format!("{who}.toml"), &client)?;
-        }
-        Ok(())
-    }
-
     /// Writes `<name>.toml` for an agent.
     pub fn configure_agent(&self, options: &AgentOptions) -> Result<(), SiteError> {
         let name = &options.name;
         let spool = options.spool.clone().unwrap_or_else(|| format!("{name}-spool").into());
         let text = format!(
-            "name = \"{name}\"\npolicy = {:?}\n[ledger]\nnodes = [\"127.0.0.1:{}\"]\n{}\
+            "name = \"{name}\"\npolicy = {:?}\n[ledger]\nnodes = {}\n{}\
              [seal]\nkey = {:?}\nlinger_ms = {}\n[spool]\ndir = {:?}\nmax_mib = {}\n\
              [metrics]\nlisten = \"127.0.0.1:{}\"\n{}\n{}",
             self.path("policy"),
-            self.agents_port,
+            self.agent_addresses(),
             self.tls_table("agent", name),
             self.path(format!("{name}-seal.key")),
             options.linger_ms,
@@ -231,11 +233,6 @@ impl Site {
         let client = self.shown("operator.toml");
         let args = ["enrol", "--config", &client, "--agent", agent, "--vkey", vkey.trim()];
         self.output("logseal", &args).map(drop)
-    }
-
-    /// Starts the node and waits until it is ready.
-    pub fn start_ledger(&self) -> Result<Process, SiteError> {
-        self.start("logseal-ledger", "ledger.toml", "ledger.log")
     }
 
     /// Starts an agent and waits until it is ready.
@@ -267,12 +264,12 @@ impl Site {
         Ok(process)
     }
 
-    fn write(&self, name: &str, text: &str) -> Result<(), SiteError> {
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<(), SiteError> {
         let path = self.path(name);
         std::fs::write(&path, text).map_err(SiteError::file(&path))
     }
 
-    fn shown(&self, name: &str) -> String {
+    pub(super) fn shown(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 }

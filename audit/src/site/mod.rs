@@ -5,6 +5,7 @@
 
 pub mod corpus;
 mod layout;
+mod nodes;
 mod process;
 mod sender;
 

@@ -3,8 +3,8 @@
 use logseal_link::{
     frame::{from_bytes, to_bytes},
     message::{
-        AgentState, AgentStatus, BatchReceipt, FromNode, NodeStatus, RecordEvidence, Refusal,
-        RefusalCode, ToNode, Welcome,
+        AgentState, AgentStatus, BatchReceipt, ClusterStatus, FromNode, NodeState, NodeStatus,
+        PeerStatus, RecordEvidence, Refusal, RefusalCode, ToNode, Welcome,
     },
     peer::{Lane, PEER_PROTOCOL, PeerAnswer, PeerHello, PeerRefusal, PeerRefused, PeerWelcome},
 };
@@ -18,6 +18,7 @@ fn requests() -> Vec<Vec<u8>> {
         ToNode::Record { agent: "gw01".into(), n: 7 },
         ToNode::Status,
         ToNode::Ping,
+        ToNode::Cluster,
     ];
     messages.iter().map(|message| to_bytes(message).unwrap()).collect()
 }
@@ -71,6 +72,7 @@ fn answers() -> Vec<Vec<u8>> {
             accepting: true,
         }),
         FromNode::Pong,
+        FromNode::Cluster(Box::new(cluster())),
     ];
     messages.iter().map(|message| to_bytes(message).unwrap()).collect()
 }
@@ -93,6 +95,42 @@ fn peer_answers() -> Vec<Vec<u8>> {
         PeerAnswer::Refused(refused),
     ];
     answers.iter().map(|answer| to_bytes(answer).unwrap()).collect()
+}
+
+fn cluster() -> ClusterStatus {
+    ClusterStatus {
+        fault_model: "byzantine".into(),
+        quorum: 3,
+        tolerates: 1,
+        proposer: "node2".into(),
+        state: NodeState::Syncing { to: 9 },
+        signed: 8,
+        checkpoint_size: 7,
+        checkpoint_time: 8,
+        clock: 8_500,
+        peers: vec![PeerStatus {
+            name: "node2".into(),
+            address: "10.0.0.12:7515".into(),
+            connected: true,
+            version: "0.1.0".into(),
+            height: 2,
+            size: 7,
+            offset_ms: Some(-3),
+            rtt_us: Some(250),
+            signed: 8,
+            slow: false,
+            heard: None,
+        }],
+    }
+}
+
+#[test]
+fn programs_of_one_protocol_understand_each_other_although_messages_were_added() {
+    let number = |bytes: Vec<u8>| u32::from_le_bytes(bytes[..4].try_into().unwrap());
+    assert_eq!(number(to_bytes(&ToNode::Ping).unwrap()), 5);
+    assert_eq!(number(to_bytes(&ToNode::Cluster).unwrap()), 6);
+    assert_eq!(number(to_bytes(&FromNode::Pong).unwrap()), 6);
+    assert_eq!(number(to_bytes(&FromNode::Cluster(Box::new(cluster()))).unwrap()), 7);
 }
 
 fn altered(examples: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {

@@ -1,0 +1,80 @@
+//! A node's configuration as it is written: types of TOML, nothing checked.
+
+use serde::Deserialize;
+use service::config::Tls;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Written {
+    pub(super) name: String,
+    pub(super) origin: String,
+    pub(super) enterprise: Option<u32>,
+    pub(super) store: Store,
+    pub(super) keys: Keys,
+    pub(super) tls: Tls,
+    pub(super) cluster: Option<Cluster>,
+    #[serde(default)]
+    pub(super) listen: Listen,
+    #[serde(default)]
+    pub(super) checkpoint: Checkpoint,
+    #[serde(default)]
+    pub(super) http: Http,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Store {
+    pub(super) dir: PathBuf,
+    #[serde(default = "default_min_free")]
+    pub(super) min_free_mib: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Keys {
+    pub(super) dir: PathBuf,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cluster {
+    pub(super) members: PathBuf,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Listen {
+    pub(super) agents: String,
+    pub(super) peers: Option<String>,
+    pub(super) https: Option<String>,
+    pub(super) metrics: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Checkpoint {
+    pub(super) renew_s: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Http {
+    pub(super) open_hashes: bool,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Listen { agents: "0.0.0.0:7514".into(), peers: None, https: None, metrics: None }
+    }
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Checkpoint { renew_s: 60 }
+    }
+}
+
+fn default_min_free() -> u64 {
+    256
+}
