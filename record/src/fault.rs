@@ -15,7 +15,7 @@ pub enum FaultModel {
 
 /// A word that is no fault model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a fault model: use byzantine or crash")]
+#[error("'{0}' is not a fault model: use 'byzantine' or 'crash'")]
 pub struct FaultModelError(String);
 
 impl FaultModel {
@@ -30,7 +30,37 @@ impl FaultModel {
     /// How many of `nodes` may fail: lie, under [`FaultModel::Byzantine`]; stop, under
     /// [`FaultModel::Crash`].
     pub fn tolerates(self, nodes: usize) -> usize {
-        nodes - self.quorum(nodes).min(nodes)
+        nodes.saturating_sub(self.quorum(nodes))
+    }
+
+    /// In a sentence what `nodes` under this model bear: `4 nodes, fault model byzantine: 1 may
+    /// fail or lie`.
+    pub fn explain(self, nodes: usize) -> String {
+        let bears = match (self.tolerates(nodes), self) {
+            (0, _) => "none may fail".to_owned(),
+            (some, FaultModel::Byzantine) => format!("{some} may fail or lie"),
+            (some, FaultModel::Crash) => format!("{some} may fail, none may lie"),
+        };
+        let plural = if nodes == 1 { "" } else { "s" };
+        format!("{nodes} node{plural}, fault model {self}: {bears}")
+    }
+
+    /// What somebody who chose this model for `nodes` should know before he trusts them.
+    pub fn warnings(self, nodes: usize) -> Vec<String> {
+        let (mut warnings, explained) = (Vec::new(), self.explain(nodes));
+        if nodes > 1 && self == FaultModel::Crash {
+            warnings.push(format!(
+                "{explained}: a node that lies can give two histories a quorum; that leaves proof, \
+                 and is not prevented"
+            ));
+        }
+        if nodes > 1 && self.tolerates(nodes) == 0 {
+            warnings.push(format!(
+                "{explained}: it tolerates no failure, less than a ledger of one node; 4 nodes \
+                 tolerate one, and so do 3 with the fault model crash"
+            ));
+        }
+        warnings
     }
 
     /// The word, as in files.

@@ -6,13 +6,14 @@
 //! and its ledger, and what a quorum is.
 
 use crate::config::{ConfigError, Source};
+pub use record::fault::{FaultModel, FaultModelError};
 use record::{
     NodeName, Origin,
     note::{KeyName, SignatureType, VerifierKey},
     policy::write_policy,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, fmt, path::Path, str::FromStr};
+use std::{collections::BTreeSet, path::Path};
 
 /// The most nodes of a ledger.
 pub const MAX_NODES: usize = 64;
@@ -20,88 +21,6 @@ pub const MAX_NODES: usize = 64;
 const MAX_ADDRESS: usize = 260;
 /// No names for nodes: a policy gives them a meaning of its own.
 pub const RESERVED: [&str; 2] = ["none", "nodes"];
-
-/// What the nodes of a ledger are protected against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FaultModel {
-    /// Nodes may stop or lie: more than two thirds must agree.
-    Byzantine,
-    /// Nodes may stop: more than half must agree. A node that lies is detected and proven, not
-    /// prevented.
-    Crash,
-}
-
-impl FaultModel {
-    /// How many of `nodes` must agree.
-    pub fn quorum(self, nodes: usize) -> usize {
-        match self {
-            FaultModel::Byzantine => 2 * nodes / 3 + 1,
-            FaultModel::Crash => nodes / 2 + 1,
-        }
-    }
-
-    /// How many of `nodes` may fail, and lie if that is what the model is for.
-    pub fn tolerates(self, nodes: usize) -> usize {
-        nodes.saturating_sub(self.quorum(nodes))
-    }
-
-    /// In a sentence what `nodes` under this model bear: `4 nodes, fault model byzantine: 1 may
-    /// fail or lie`.
-    pub fn explain(self, nodes: usize) -> String {
-        let bears = match (self.tolerates(nodes), self) {
-            (0, _) => "none may fail".to_owned(),
-            (some, FaultModel::Byzantine) => format!("{some} may fail or lie"),
-            (some, FaultModel::Crash) => format!("{some} may fail, none may lie"),
-        };
-        let plural = if nodes == 1 { "" } else { "s" };
-        format!("{nodes} node{plural}, fault model {self}: {bears}")
-    }
-
-    /// What somebody who chose this model for `nodes` should know before he trusts them.
-    pub fn warnings(self, nodes: usize) -> Vec<String> {
-        let (mut warnings, explained) = (Vec::new(), self.explain(nodes));
-        if nodes > 1 && self == FaultModel::Crash {
-            warnings.push(format!(
-                "{explained}: a node that lies can give two histories a quorum; that leaves proof, \
-                 and is not prevented"
-            ));
-        }
-        if nodes > 1 && self.tolerates(nodes) == 0 {
-            warnings.push(format!(
-                "{explained}: it tolerates no failure, less than a ledger of one node; 4 nodes \
-                 tolerate one, and so do 3 with the fault model crash"
-            ));
-        }
-        warnings
-    }
-}
-
-impl fmt::Display for FaultModel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            FaultModel::Byzantine => "byzantine",
-            FaultModel::Crash => "crash",
-        })
-    }
-}
-
-/// Text is not a fault model.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a fault model: use 'byzantine' or 'crash'")]
-pub struct FaultModelError(String);
-
-impl FromStr for FaultModel {
-    type Err = FaultModelError;
-
-    fn from_str(text: &str) -> Result<Self, FaultModelError> {
-        match text {
-            "byzantine" => Ok(FaultModel::Byzantine),
-            "crash" => Ok(FaultModel::Crash),
-            _ => Err(FaultModelError(text.chars().take(80).collect())),
-        }
-    }
-}
 
 /// The file as it is written.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -101,7 +101,7 @@ fn story() -> Story {
 
 fn decide(replica: &mut Replica, now: UnixMillis) -> (Executed, SignedNote) {
     let (mut decided, mut published) = (None, None);
-    while let Some(output) = replica.poll() {
+    while let Some(output) = replica.poll().unwrap() {
         match output {
             Output::Append(executed) => {
                 replica.handle_durable(at(now), &executed).unwrap();

@@ -10,11 +10,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use pki_types::{CertificateDer, UnixTime};
 use record::UnixSeconds;
 use rustls::{
     ClientConfig, ServerConfig,
     client::{Resumption, WebPkiServerVerifier},
-    server::NoServerSessionStorage,
+    server::{NoServerSessionStorage, danger::ClientCertVerifier},
     sign::SingleCertAndKey,
 };
 
@@ -109,6 +110,15 @@ impl ReloadingServer {
     /// changing, so ask regularly.
     pub fn warnings(&self) -> Vec<Warning> {
         self.current.loaded.load().credentials.warnings(now())
+    }
+
+    /// True if a client with this certificate (DER) in this role would be let in today: issued by
+    /// our CA, valid, and not revoked.
+    pub fn would_admit(&self, certificate: &[u8], role: Role) -> bool {
+        let loaded = self.current.loaded.load();
+        let clients = Clients::new(&loaded.credentials, &[role], false);
+        let certificate = CertificateDer::from(certificate);
+        clients.verify_client_cert(&certificate, &[], UnixTime::now()).is_ok()
     }
 
     pub(super) fn accepts(&self) -> &[Role] {

@@ -221,9 +221,16 @@ impl Replica {
         Ok(replica)
     }
 
-    /// The next thing to do.
-    pub fn poll(&mut self) -> Option<Output> {
-        self.out.pop_front()
+    /// The next thing to do. What was handled before takes effect here, so inputs that are handled
+    /// together end up in one block.
+    ///
+    /// # Errors
+    /// When the process must stop.
+    pub fn poll(&mut self) -> Result<Option<Output>, EngineError> {
+        if self.out.is_empty() {
+            self.go_on()?;
+        }
+        Ok(self.out.pop_front())
     }
 
     /// When [`Replica::handle_tick`] must be called at the latest.
@@ -297,7 +304,6 @@ impl Replica {
         self.mine.push_back((digest, now.ticks));
         self.send(None, Message::Body(crate::message::BodyKind::Batch, encoded));
         self.body_arrived(digest)?;
-        self.go_on()?;
         Ok(Ok(()))
     }
 
@@ -321,7 +327,6 @@ impl Replica {
         };
         self.mine.push_back((digest, now.ticks));
         self.send(None, Message::Body(crate::message::BodyKind::Enrolment, encoded));
-        self.go_on()?;
         Ok(Ok(()))
     }
 
@@ -353,29 +358,21 @@ impl Replica {
             Message::Block(bytes) => self.handle_block(from, &bytes),
             Message::Served => self.handle_served(from),
         }
-        self.go_on()
+        Ok(())
     }
 
     /// Connections to a node are there: it may have missed what was said before.
-    ///
-    /// # Errors
-    /// When the process must stop.
-    pub fn handle_up(&mut self, now: Now, peer: NodeIndex) -> Result<(), EngineError> {
+    pub fn handle_up(&mut self, now: Now, peer: NodeIndex) {
         self.now = now;
         self.peers[usize::from(peer.0)].up = true;
         self.greet(peer);
-        self.go_on()
     }
 
     /// Connections to a node are lost: its proposals are not waited for.
-    ///
-    /// # Errors
-    /// When the process must stop.
-    pub fn handle_down(&mut self, now: Now, peer: NodeIndex) -> Result<(), EngineError> {
+    pub fn handle_down(&mut self, now: Now, peer: NodeIndex) {
         self.now = now;
         self.peers[usize::from(peer.0)].up = false;
         self.hurry(peer);
-        self.go_on()
     }
 
     /// Time has passed.
@@ -397,7 +394,7 @@ impl Replica {
             self.renew();
             self.tell_status();
         }
-        self.go_on()
+        Ok(())
     }
 
     /// The block is durable: makes it the newest and cosigns it.
@@ -425,7 +422,7 @@ impl Replica {
         self.cosign();
         self.retry_loose()?;
         self.reconsider_standing();
-        self.go_on()
+        Ok(())
     }
 
     /// The newest checkpoint that a quorum stands behind, if this process has seen one.
@@ -441,6 +438,10 @@ impl Replica {
     /// Starts what can be started now.
     fn go_on(&mut self) -> Result<(), EngineError> {
         self.consider_sync();
+        if self.running.is_some() && self.wanted.is_some() {
+            self.try_propose()?;
+            self.drain()?;
+        }
         self.consider_height()
     }
 

@@ -246,7 +246,7 @@ impl Replica {
         self.drain()
     }
 
-    /// A body arrived: blocks may have waited for it, or a proposal of ours for anything to put in.
+    /// A body arrived: blocks may have waited for it.
     pub(super) fn body_arrived(&mut self, digest: Hash) -> Result<(), EngineError> {
         let waits = |(id, candidate): (&Hash, &Candidate)| match candidate {
             Candidate::Waiting(waiting) => {
@@ -259,10 +259,6 @@ impl Replica {
         };
         for id in self.candidates.iter().filter_map(waits).collect::<Vec<_>>() {
             self.complete(id, false)?;
-        }
-        if self.running.is_some() && self.wanted.is_some() {
-            self.try_propose()?;
-            self.drain()?;
         }
         Ok(())
     }

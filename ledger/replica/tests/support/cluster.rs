@@ -137,7 +137,7 @@ impl Cluster {
         for a in 0..self.nodes.len() as u8 {
             for b in (0..self.nodes.len() as u8).filter(|b| *b != a) {
                 let now = self.time();
-                self.nodes[usize::from(a)].handle_up(now, NodeIndex(b)).unwrap();
+                self.nodes[usize::from(a)].handle_up(now, NodeIndex(b));
             }
         }
         self.settle();
@@ -149,7 +149,7 @@ impl Cluster {
         self.queue.retain(|(from, to, _)| *from != node && *to != node);
         let now = self.time();
         for other in (0..self.nodes.len() as u8).filter(|other| !self.dead.contains(other)) {
-            self.nodes[usize::from(other)].handle_down(now, NodeIndex(node)).unwrap();
+            self.nodes[usize::from(other)].handle_down(now, NodeIndex(node));
         }
     }
 
@@ -167,8 +167,8 @@ impl Cluster {
         let now = self.time();
         for other in (0..self.nodes.len() as u8).filter(|other| *other != node) {
             if !self.dead.contains(&other) {
-                self.nodes[usize::from(other)].handle_up(now, NodeIndex(node)).unwrap();
-                self.nodes[at].handle_up(now, NodeIndex(other)).unwrap();
+                self.nodes[usize::from(other)].handle_up(now, NodeIndex(node));
+                self.nodes[at].handle_up(now, NodeIndex(other));
             }
         }
         self.settle();
@@ -221,7 +221,7 @@ impl Cluster {
 
     fn carry_out(&mut self, node: u8) {
         let at = usize::from(node);
-        while let Some(output) = self.nodes[at].poll() {
+        while let Some(output) = self.nodes[at].poll().unwrap() {
             match output {
                 Output::Log(record) => self.vote_logs[at].push(record),
                 Output::SyncLog => {}
