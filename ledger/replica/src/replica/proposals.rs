@@ -241,6 +241,10 @@ impl Replica {
     ) -> Result<(), EngineError> {
         if valid {
             self.log_block(id);
+            #[cfg(feature = "planted-bugs")]
+            if crate::planted::has(crate::planted::Bug::CosignBeforeCommit) {
+                self.cosign_early(id);
+            }
         }
         self.engine.judge(round, pol_round, id, valid)?;
         self.drain()
@@ -302,5 +306,13 @@ impl Replica {
             }
             _ => None,
         })
+    }
+
+    /// A block of what waits here, as of another time than the one that was proposed.
+    #[cfg(feature = "byzantine")]
+    pub fn forge_block(&self, time: record::UnixMillis) -> BlockHeader {
+        let slot = Slot { proposer: self.identity.name.clone(), time };
+        let picked = self.pool.pick();
+        execute::propose(&self.params, &self.members, &self.state, &slot, picked).block.header
     }
 }
