@@ -61,8 +61,7 @@ impl Replica {
             self.pool.put_loose(encoded);
             return true;
         };
-        let committed = self.state.agents.get(&batch.agent).map_or(0, |log| log.frontier.size().0);
-        if batch.seal.size.0 < committed || (batch.seal.size.0 == committed && batch.count > 0) {
+        if self.is_past(&batch) {
             return false;
         }
         if batch.start.0 != log.frontier.size().0 {
@@ -85,11 +84,21 @@ impl Replica {
                 self.pool.put_loose(encoded);
                 true
             }
+            // The pool has it already, or another of that second.
+            Err(BatchError::Repeated(_)) => false,
             Err(error) => {
                 self.fault(from, error.to_string());
                 false
             }
         }
+    }
+
+    /// True if the batch's agent is beyond it, or it is committed.
+    fn is_past(&self, batch: &SealedBatch) -> bool {
+        let Some(log) = self.state.agents.get(&batch.agent) else { return false };
+        let (size, committed) = (batch.seal.size, log.frontier.size());
+        let newer = batch.count == 0 && batch.seal.time > log.sealed;
+        size < committed || (size == committed && !newer)
     }
 
     fn take_enrolment(&mut self, from: NodeIndex, bytes: &[u8]) -> bool {
