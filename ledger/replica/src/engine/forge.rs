@@ -74,6 +74,17 @@ pub fn said(bytes: &[u8]) -> Option<Said> {
     }
 }
 
+/// A certificate's kind, round, and what its signatures are for; `None` for what is none.
+pub fn certificate(bytes: &[u8]) -> Option<String> {
+    match Signed::decode(bytes)? {
+        Signed::Polka(polka) => {
+            Some(format!("polka r{} {:?}", polka.round.as_i64(), polka.value_id))
+        }
+        Signed::Round(round) => Some(format!("{:?} of r{}", round.cert_type, round.round.as_i64())),
+        Signed::Vote(_) | Signed::Proposal(_) => None,
+    }
+}
+
 /// Says something with this key, as it travels: `said`'s signer does not matter.
 pub fn sign(key: &SigningKey, said: &Said) -> Bytes {
     let (height, round, address) =

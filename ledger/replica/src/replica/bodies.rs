@@ -137,8 +137,7 @@ impl Replica {
             for encoded in self.pool.loose() {
                 let digest = SealedBatch::digest(&encoded);
                 let Ok(batch) = SealedBatch::decode(&encoded) else { continue };
-                let committed = self.state.agents.get(&batch.agent);
-                if committed.is_some_and(|log| batch.seal.size < log.frontier.size()) {
+                if self.is_past(&batch) {
                     self.pool.remove(std::iter::once(&digest));
                     continue;
                 }
@@ -178,8 +177,8 @@ impl Replica {
                 Body::Loose(bytes) => bytes,
             });
             let found = batch
-                .or_else(|| self.candidate_body(digest))
                 .map(|bytes| (BodyKind::Batch, bytes))
+                .or_else(|| self.candidate_body(digest))
                 .or_else(|| self.pool.enrolment(digest).map(|(_, b)| (BodyKind::Enrolment, b)))
                 .or_else(|| self.pool.evidence(digest).map(|(_, b)| (BodyKind::Evidence, b)));
             if let Some((kind, bytes)) = found {
