@@ -21,6 +21,8 @@ pub struct Spooled {
     pub encoded: Bytes,
     /// Their digest.
     pub digest: Hash,
+    /// It has no records.
+    pub heartbeat: bool,
 }
 
 /// A connection, as the agent sees it.
@@ -113,7 +115,7 @@ impl Agent {
         self.before = before;
         (self.log, self.sealed) = (sealed.after, time);
         let encoded = Bytes::from(sealed.batch.encode());
-        Spooled { digest: SealedBatch::digest(&encoded), encoded }
+        Spooled { digest: SealedBatch::digest(&encoded), encoded, heartbeat: count == 0 }
     }
 
     /// Connects to the next node.
@@ -130,9 +132,15 @@ impl Agent {
         self.rest = until;
     }
 
-    /// The next batch to send, if there is one and the window allows it.
+    /// The next batch to send, if there is one and the window allows it. Nothing is sent behind a
+    /// heartbeat that has no receipt: it leaves no gap in the log if it comes too late, and then it
+    /// could never be taken.
     pub fn to_send(&mut self) -> Option<Spooled> {
         let link = self.link.as_mut().filter(|link| link.sent < WINDOW)?;
+        let last = link.sent.checked_sub(1).and_then(|last| self.spool.get(last));
+        if last.is_some_and(|last| last.heartbeat) {
+            return None;
+        }
         let next = self.spool.get(link.sent)?.clone();
         link.sent += 1;
         Some(next)

@@ -84,10 +84,17 @@ impl Liar {
             (Lie::Sync | Lie::Status, Message::Status(status)) => {
                 let mut status = *status;
                 let real = status.height.0;
-                let far = if lie == Lie::Sync { real + 3 } else { u64::MAX };
-                status.height = Height(rng.pick(&[real, real + 1, 0, real + 1000, far]));
+                let far = if lie == Lie::Sync { real.saturating_add(3) } else { u64::MAX };
+                status.height = Height(rng.pick(&[
+                    real,
+                    real.saturating_add(1),
+                    0,
+                    real.saturating_add(1000),
+                    far,
+                ]));
                 if lie == Lie::Status {
-                    status.abstains_until = Height(rng.pick(&[0, real + 5, u64::MAX]));
+                    status.abstains_until =
+                        Height(rng.pick(&[0, real.saturating_add(5), u64::MAX]));
                     status.echo.0 ^= rng.bits() >> rng.within(0..64);
                     status.held ^= rng.bits() >> rng.within(0..64);
                     status.clock.0 ^= rng.bits() >> rng.within(0..64);

@@ -4,7 +4,7 @@ use crate::{drive::signatures, plan::Plan, world::World};
 use record::Hash;
 use replica::{
     BlockHeader, Event, Executed, Message,
-    forge::{Said, said},
+    forge::{Said, certificate, said},
 };
 
 fn short(hash: &Hash) -> String {
@@ -14,14 +14,17 @@ fn short(hash: &Hash) -> String {
 fn statement(said: &Said) -> String {
     let value = said.value.as_ref().map_or("nil".into(), short);
     let by: String = said.signer.0[..2].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{:?} h{} r{} {value} by {by}", said.step, said.height, said.round)
+    let pol = if said.pol_round < 0 { String::new() } else { format!(" pol r{}", said.pol_round) };
+    format!("{:?} h{} r{} {value}{pol} by {by}", said.step, said.height, said.round)
 }
 
 /// A message.
 pub fn message(message: &Message) -> String {
     match message {
         Message::Consensus(bytes) => said(bytes)
-            .map_or_else(|| format!("certificate, {} bytes", bytes.len()), |s| statement(&s)),
+            .map(|said| statement(&said))
+            .or_else(|| certificate(bytes))
+            .unwrap_or_else(|| "noise".into()),
         Message::Proposal { signed, header } => {
             let what = said(signed).map_or_else(|| "no proposal".into(), |said| statement(&said));
             let header = BlockHeader::decode(header);
