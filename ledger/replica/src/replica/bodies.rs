@@ -113,7 +113,7 @@ impl Replica {
             self.fault(from, format!("an enrolment of '{}' by no operator", enrolment.agent));
             return false;
         }
-        self.pool.put_enrolment(enrolment).is_ok()
+        self.pool.put_other_enrolment(enrolment)
     }
 
     fn take_evidence(&mut self, from: NodeIndex, bytes: &[u8]) -> bool {
