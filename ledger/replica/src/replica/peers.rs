@@ -208,8 +208,9 @@ impl Peer {
             return;
         };
         let middle = status.echo.0 as i64 + (round_trip / 2) as i64;
-        let theirs = status.clock.0 as i64 - status.held as i64;
-        let sample = Sample { offset_ms: theirs - middle, round_trip, at: now.ticks };
+        // What it says may be anything.
+        let theirs = (status.clock.0 as i64).saturating_sub(status.held as i64);
+        let sample = Sample { offset_ms: theirs.saturating_sub(middle), round_trip, at: now.ticks };
         let keep = self
             .sample
             .is_some_and(|old| old.round_trip < round_trip && now.ticks.since(old.at) < SAMPLE_AGE);
