@@ -154,7 +154,7 @@ impl Replica {
             peer.take_sample(now, status);
         }
         self.note_height(from, status.height);
-        self.heard_height(from, status.height);
+        self.heard_height(from, status.height, status.abstains_until > status.height);
     }
 
     /// A node has said, or shown, that it has this block.
