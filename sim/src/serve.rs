@@ -115,12 +115,12 @@ impl World {
                     self.send(agent);
                 }
             }
-            Reply::Refused(_) if current => {
+            Reply::Refused if current => {
                 let pause = self.rng.within(50_000..SECOND / 2);
                 self.agents[agent].leave(self.time + pause);
                 self.tally.one("batches refused");
             }
-            Reply::Refused(_) => {}
+            Reply::Refused => {}
         }
         Ok(())
     }
