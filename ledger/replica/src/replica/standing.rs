@@ -137,6 +137,9 @@ impl Replica {
             }
             _ => return,
         };
+        if matches!(self.standing, Standing::Blank { .. }) && next == Standing::Voting {
+            self.log_begun();
+        }
         self.standing = next.clone();
         self.out.push_back(Output::Event(Event::Standing(next)));
         self.next_status = self.now.ticks;
