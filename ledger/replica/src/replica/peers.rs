@@ -163,7 +163,8 @@ impl Replica {
         peer.height = peer.height.max(height);
     }
 
-    /// A proposal of this node came in time to be looked at.
+    /// This node proposed what can be voted for: it is waited for again. One that only sends
+    /// something, at once or late, would cost the whole patience each time it is its turn.
     pub(super) fn note_proposal(&mut self, signer: NodeIndex) {
         if self.peer_mut(signer).distrusted.take().is_some() {
             self.event(Event::Slow { peer: signer, slow: false });
