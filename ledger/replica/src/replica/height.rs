@@ -1,6 +1,6 @@
 //! One height: what the engine wants done, and when a height begins and ends.
 
-use super::{Event, Output, Replica, proposals::Candidate};
+use super::{Event, Output, Replica, proposals::Candidate, standing::UNKNOWN};
 use crate::{
     block::Certificate,
     engine::{Action, EngineError, Signed, Timer},
@@ -40,7 +40,9 @@ impl Replica {
     /// for a height to be decided so that it may vote again.
     fn wants_idle_block(&self) -> bool {
         let tip = self.state.height;
-        let waits = |peer: &super::Peer| peer.up && peer.abstains_until > tip;
+        let waits = |peer: &super::Peer| {
+            peer.up && peer.abstains_until > tip && peer.abstains_until != UNKNOWN
+        };
         self.pool.has_evidence() || self.peers.iter().any(waits)
     }
 
