@@ -23,6 +23,10 @@ use std::{
 pub const MAX_POOL_BYTES: usize = 4 * MAX_BLOCK_BYTES;
 /// The most bytes of batches that are kept although they do not fit yet.
 const MAX_LOOSE_BYTES: usize = 2 * MAX_BLOCK_BYTES;
+/// The most enrolments that wait, those that other nodes took included.
+const MAX_ENROLMENTS: usize = 4 * MAX_BLOCK_ENROLMENTS;
+/// The most pieces of evidence that wait.
+const MAX_EVIDENCE: usize = 16 * MAX_BLOCK_EVIDENCE;
 
 /// A verified batch in its binary form, waiting. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -62,6 +66,10 @@ impl Pending {
 
     /// True if it was verified against this very log.
     pub(crate) fn fits(&self, log: &LogState) -> bool {
+        #[cfg(feature = "planted-bugs")]
+        if crate::planted::has(crate::planted::Bug::SkipGapCheck) {
+            return true;
+        }
         let before = &*self.before;
         before.key == log.key && before.sealed == log.sealed && before.frontier == log.frontier
     }
@@ -218,11 +226,12 @@ impl Pool {
         self.loose_order.iter().filter_map(|digest| self.loose.get(digest).cloned()).collect()
     }
 
+    /// Takes an enrolment that an operator brought here.
     pub(crate) fn put_enrolment(&mut self, enrolment: Enrolment) -> Result<Hash, PoolError> {
         if self.enrolments.iter().any(|(_, e, _)| e.agent == enrolment.agent) {
             return Err(PoolError::Enrolled);
         }
-        if self.enrolments.len() == MAX_BLOCK_ENROLMENTS {
+        if self.enrolments.len() >= MAX_BLOCK_ENROLMENTS {
             return Err(PoolError::Full);
         }
         let encoded = Bytes::from(enrolment.encode());
@@ -231,13 +240,28 @@ impl Pool {
         Ok(digest)
     }
 
-    /// Takes verified evidence; `false` if there is enough already.
+    /// Takes a verified enrolment that another node took: also a second one of an agent, or a block
+    /// with that one could not be looked at here. `false` if it is here, or there are too many.
+    pub(crate) fn put_other_enrolment(&mut self, enrolment: Enrolment) -> bool {
+        let encoded = Bytes::from(enrolment.encode());
+        let digest = SealedBatch::digest(&encoded);
+        if self.has(&digest) || self.enrolments.len() >= MAX_ENROLMENTS {
+            return false;
+        }
+        self.enrolments.push_back((digest, enrolment, encoded));
+        true
+    }
+
+    /// Takes verified evidence; `false` if it is here. The oldest makes room: another node's block
+    /// may hold what is newest, and it is of no use here to have other evidence instead.
     pub(crate) fn put_evidence(&mut self, evidence: Evidence) -> bool {
         let encoded = Bytes::from(evidence.encode());
         let digest = SealedBatch::digest(&encoded);
-        let known = self.evidence.iter().any(|(d, _, _)| *d == digest);
-        if known || self.evidence.len() == MAX_BLOCK_EVIDENCE {
+        if self.evidence.iter().any(|(d, _, _)| *d == digest) {
             return false;
+        }
+        if self.evidence.len() == MAX_EVIDENCE {
+            self.evidence.pop_front();
         }
         self.evidence.push_back((digest, evidence, encoded));
         true
@@ -246,9 +270,10 @@ impl Pool {
     /// Picks what fits into one block; it stays in the pool until it is committed.
     pub(crate) fn pick(&self) -> Picked {
         let mut picked = Picked::default();
-        picked.evidence.extend(self.evidence.iter().map(|(_, e, b)| (e.clone(), b.clone())));
+        let evidence = self.evidence.iter().take(MAX_BLOCK_EVIDENCE);
+        picked.evidence.extend(evidence.map(|(_, e, b)| (e.clone(), b.clone())));
         let mut bytes: usize = picked.evidence.iter().map(|(_, encoded)| encoded.len()).sum();
-        for (_, enrolment, encoded) in &self.enrolments {
+        for (_, enrolment, encoded) in self.enrolments.iter().take(MAX_BLOCK_ENROLMENTS) {
             bytes += encoded.len();
             if bytes > MAX_BLOCK_BYTES {
                 return picked;

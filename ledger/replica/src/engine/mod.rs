@@ -10,6 +10,8 @@
 
 mod context;
 mod evidence;
+#[cfg(feature = "byzantine")]
+pub mod forge;
 mod host;
 mod log;
 mod verify;

@@ -61,8 +61,7 @@ impl Replica {
             self.pool.put_loose(encoded);
             return true;
         };
-        let committed = self.state.agents.get(&batch.agent).map_or(0, |log| log.frontier.size().0);
-        if batch.seal.size.0 < committed || (batch.seal.size.0 == committed && batch.count > 0) {
+        if self.is_past(&batch) {
             return false;
         }
         if batch.start.0 != log.frontier.size().0 {
@@ -85,11 +84,21 @@ impl Replica {
                 self.pool.put_loose(encoded);
                 true
             }
+            // The pool has it already, or another of that second.
+            Err(BatchError::Repeated(_)) => false,
             Err(error) => {
                 self.fault(from, error.to_string());
                 false
             }
         }
+    }
+
+    /// True if the batch's agent is beyond it, or it is committed.
+    fn is_past(&self, batch: &SealedBatch) -> bool {
+        let Some(log) = self.state.agents.get(&batch.agent) else { return false };
+        let (size, committed) = (batch.seal.size, log.frontier.size());
+        let newer = batch.count == 0 && batch.seal.time > log.sealed;
+        size < committed || (size == committed && !newer)
     }
 
     fn take_enrolment(&mut self, from: NodeIndex, bytes: &[u8]) -> bool {
@@ -104,7 +113,7 @@ impl Replica {
             self.fault(from, format!("an enrolment of '{}' by no operator", enrolment.agent));
             return false;
         }
-        self.pool.put_enrolment(enrolment).is_ok()
+        self.pool.put_other_enrolment(enrolment)
     }
 
     fn take_evidence(&mut self, from: NodeIndex, bytes: &[u8]) -> bool {
@@ -128,8 +137,7 @@ impl Replica {
             for encoded in self.pool.loose() {
                 let digest = SealedBatch::digest(&encoded);
                 let Ok(batch) = SealedBatch::decode(&encoded) else { continue };
-                let committed = self.state.agents.get(&batch.agent);
-                if committed.is_some_and(|log| batch.seal.size < log.frontier.size()) {
+                if self.is_past(&batch) {
                     self.pool.remove(std::iter::once(&digest));
                     continue;
                 }
@@ -169,8 +177,8 @@ impl Replica {
                 Body::Loose(bytes) => bytes,
             });
             let found = batch
-                .or_else(|| self.candidate_body(digest))
                 .map(|bytes| (BodyKind::Batch, bytes))
+                .or_else(|| self.candidate_body(digest))
                 .or_else(|| self.pool.enrolment(digest).map(|(_, b)| (BodyKind::Enrolment, b)))
                 .or_else(|| self.pool.evidence(digest).map(|(_, b)| (BodyKind::Evidence, b)));
             if let Some((kind, bytes)) = found {

@@ -82,6 +82,17 @@ impl Replica {
         self.publish_checkpoint(size);
     }
 
+    /// Cosigns a block that is only voted for.
+    #[cfg(feature = "planted-bugs")]
+    pub(super) fn cosign_early(&mut self, id: Hash) {
+        let Some(super::Candidate::Ready(executed)) = self.candidates.get(&id) else { return };
+        let (size, root) = (executed.block.header.size, executed.block.header.root);
+        let (height, time) = (executed.block.header.height, self.now.wall.seconds());
+        let text = self.checkpoint_text(size, root);
+        let signature = Cosignature::sign(self.identity.cosigner.key(), &text, time).signature;
+        self.send(None, Message::Cosigned(Cosigned { height, size, root, time, signature }));
+    }
+
     /// Renews the cosignature when its interval is over, so that readers know how fresh it is.
     pub(super) fn renew(&mut self) {
         let slot = |time: UnixSeconds| time.0 / self.timing.renew_seconds.max(1);

@@ -170,6 +170,11 @@ impl Replica {
                 self.said.pop_front();
             }
         }
+        #[cfg(feature = "planted-bugs")]
+        if crate::planted::has(crate::planted::Bug::VoteBeforeSync) {
+            self.send(None, message);
+            return self.sync_log();
+        }
         self.sync_log();
         self.send(None, message);
     }

@@ -326,6 +326,7 @@ impl Replica {
         };
         self.mine.push_back((digest, now.ticks));
         self.send(None, Message::Body(crate::message::BodyKind::Enrolment, encoded));
+        self.body_arrived(digest)?;
         Ok(Ok(()))
     }
 

@@ -2,11 +2,11 @@
 
 use super::{Event, Replica};
 use crate::{
-    block::{BlockHeader, MAX_BLOCK_BYTES},
+    block::{Block, BlockHeader, MAX_BLOCK_BYTES},
     engine::EngineError,
     execute::{self, ExecuteError, Executed, Named},
     members::NodeIndex,
-    message::Message,
+    message::{BodyKind, Message},
     now::Ticks,
     pool::Body,
     state::Slot,
@@ -243,6 +243,10 @@ impl Replica {
     ) -> Result<(), EngineError> {
         if valid {
             self.log_block(id);
+            #[cfg(feature = "planted-bugs")]
+            if crate::planted::has(crate::planted::Bug::CosignBeforeCommit) {
+                self.cosign_early(id);
+            }
         }
         self.engine.judge(round, pol_round, id, valid)?;
         self.drain()
@@ -294,15 +298,32 @@ impl Replica {
         }
     }
 
-    /// A body of a block that is executed but not durable yet.
-    pub(super) fn candidate_body(&self, digest: &Hash) -> Option<Bytes> {
+    /// A body of a block that is executed but not durable yet: after a restart the pool is empty,
+    /// and whoever is locked on that block must be able to show all of it.
+    pub(super) fn candidate_body(&self, digest: &Hash) -> Option<(BodyKind, Bytes)> {
         self.candidates.values().find_map(|candidate| match candidate {
-            Candidate::Ready(executed) => {
-                let block = &executed.block;
-                let at = block.header.batches.iter().position(|named| named == digest)?;
-                Some(block.batches[at].encoded.clone())
-            }
+            Candidate::Ready(executed) => body_of(&executed.block, digest),
             _ => None,
         })
     }
+
+    /// A block of what waits here, as of another time than the one that was proposed.
+    #[cfg(feature = "byzantine")]
+    pub fn forge_block(&self, time: record::UnixMillis) -> BlockHeader {
+        let slot = Slot { proposer: self.identity.name.clone(), time };
+        let picked = self.pool.pick();
+        execute::propose(&self.params, &self.members, &self.state, &slot, picked).block.header
+    }
+}
+
+fn body_of(block: &Block, digest: &Hash) -> Option<(BodyKind, Bytes)> {
+    let at = |named: &[Hash]| named.iter().position(|named| named == digest);
+    let header = &block.header;
+    if let Some(at) = at(&header.batches) {
+        return Some((BodyKind::Batch, block.batches[at].encoded.clone()));
+    }
+    if let Some(at) = at(&header.enrolments) {
+        return Some((BodyKind::Enrolment, block.enrolments[at].clone()));
+    }
+    at(&header.evidence).map(|at| (BodyKind::Evidence, block.evidence[at].clone()))
 }
