@@ -79,12 +79,12 @@ pub fn agent_name(agent: usize) -> AgentName {
     format!("gw{agent}").parse().expect("a valid name")
 }
 
-/// An agent's enrolment.
-pub fn enrolment(agent: usize) -> Enrolment {
+/// An agent's enrolment; an operator signs no two the same.
+pub fn enrolment(agent: usize, time: UnixSeconds) -> Enrolment {
     Enrolment {
         agent: agent_name(agent),
         key: agent_key(agent).public(),
-        time: UnixSeconds(1),
+        time,
         certificate: vec![1],
         signature: vec![2],
     }

@@ -104,7 +104,7 @@ impl World {
                 return self.submit(node, agent, connection, &encoded);
             }
             Input::Enrol(agent) => {
-                let enrolment = crate::cast::enrolment(agent);
+                let enrolment = crate::cast::enrolment(agent, now.wall.seconds());
                 replica.handle_enrolment(now, enrolment).map(drop)
             }
         };
@@ -125,7 +125,7 @@ impl World {
             None => process.replica.log_of(&batch.agent).cloned(),
         };
         let Some(log) = log else {
-            self.reply(agent, connection, Reply::Refused(digest));
+            self.reply(agent, connection, Reply::Refused);
             return Ok(());
         };
         let newer = batch.count > 0 || batch.seal.time > log.sealed;
@@ -149,7 +149,7 @@ impl World {
             process.waiting.insert(digest, (agent, connection));
             return self.receipts(node);
         }
-        self.reply(agent, connection, Reply::Refused(digest));
+        self.reply(agent, connection, Reply::Refused);
         Ok(())
     }
 
@@ -248,7 +248,7 @@ impl World {
             Output::Dropped(pending) => {
                 let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
                 if let Some((agent, connection)) = process.waiting.remove(&pending.digest()) {
-                    self.reply(agent, connection, Reply::Refused(pending.digest()));
+                    self.reply(agent, connection, Reply::Refused);
                 }
                 Ok(())
             }
@@ -324,6 +324,10 @@ impl World {
         self.nodes[node].disk.rejoining = true;
         self.nodes[node].down = 100_000;
         self.tally.one("refused blank starts");
+        if self.forgot_or_lie() > self.members.tolerates() {
+            // More than the rules promise anything for: what is decided stays safe, no more.
+            self.beyond = true;
+        }
         self.crash(node)
     }
 }

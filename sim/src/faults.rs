@@ -3,7 +3,8 @@
 use crate::{
     check::Verdict,
     net::Weather,
-    plan::Fault,
+    node::Node,
+    plan::{Fault, Lie},
     world::{Happening, SECOND, World},
 };
 
@@ -59,15 +60,18 @@ impl World {
         }
     }
 
+    /// How many nodes lie, or have forgotten what they said.
+    pub(crate) fn forgot_or_lie(&self) -> usize {
+        let forgot = |node: &&Node| node.disk.rejoining || node.disk.damaged || node.liar.is_some();
+        self.nodes.iter().filter(forgot).count()
+    }
+
     /// The rejoin rule holds as long as those who lie and those who forgot are few enough together.
     fn may_lose(&self, node: usize) -> bool {
-        let forgot = |(_, node): &(usize, &crate::node::Node)| {
-            node.disk.rejoining || node.disk.damaged || node.liar.is_some()
-        };
-        let bad = self.nodes.iter().enumerate().filter(forgot);
-        let others = bad.filter(|(other, _)| *other != node).count();
-        let liar = self.nodes[node].liar.is_some();
-        self.plan.nodes > 1 && !liar && others < self.members.tolerates()
+        let Node { disk, liar, .. } = &self.nodes[node];
+        let already = disk.rejoining || disk.damaged;
+        let fits = already || self.forgot_or_lie() < self.members.tolerates();
+        self.plan.nodes > 1 && liar.is_none() && fits
     }
 
     fn wipe(&mut self, node: usize, down: u64) -> Verdict {
@@ -150,7 +154,8 @@ impl World {
         for node in 0..self.plan.nodes {
             let state = &mut self.nodes[node];
             (state.crash_in, state.fail_write, state.disk.full) = (None, false, false);
-            if state.liar.is_none() {
+            let lies = self.plan.liars.get(&node);
+            if !lies.is_some_and(|lies| lies.contains(&Lie::Time)) {
                 state.clock.offset = self.rng.within(0..400) as i64 - 200;
             }
             for other in 0..self.plan.nodes {

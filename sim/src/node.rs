@@ -31,7 +31,7 @@ pub enum Reply {
     /// Its batch is under this checkpoint.
     Receipt(Hash, Box<SignedNote>),
     /// Its batch is not taken.
-    Refused(Hash),
+    Refused,
 }
 
 /// An agent's connection, as the node sees it.

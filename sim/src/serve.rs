@@ -13,6 +13,8 @@ use record::UnixSeconds;
 
 /// How often an agent looks whether there is something to do.
 const LOOK: u64 = 200_000;
+/// How many batches an agent keeps before it holds its sources back.
+const SPOOL: usize = 24;
 
 impl Agent {
     /// True if nothing that it was promised is missing.
@@ -30,6 +32,11 @@ impl World {
         if self.calm {
             return Ok(());
         }
+        let pause = self.plan.pace / 2 + self.rng.within(0..self.plan.pace);
+        self.after(pause, Happening::Seal { agent });
+        if self.agents[agent].spool.len() >= SPOOL {
+            return Ok(());
+        }
         let now = self.wall();
         let digest = self.agents[agent].seal(&mut self.rng, now);
         self.checker.sealed(digest);
@@ -38,8 +45,6 @@ impl World {
         if splits && self.rng.permille(150) {
             self.split(agent, now);
         }
-        let pause = self.plan.pace / 2 + self.rng.within(0..self.plan.pace);
-        self.after(pause, Happening::Seal { agent });
         self.send(agent);
         Ok(())
     }
@@ -115,12 +120,12 @@ impl World {
                     self.send(agent);
                 }
             }
-            Reply::Refused(_) if current => {
+            Reply::Refused if current => {
                 let pause = self.rng.within(50_000..SECOND / 2);
                 self.agents[agent].leave(self.time + pause);
                 self.tally.one("batches refused");
             }
-            Reply::Refused(_) => {}
+            Reply::Refused => {}
         }
         Ok(())
     }

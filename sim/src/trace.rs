@@ -6,7 +6,6 @@ use std::fmt;
 #[derive(Debug)]
 pub struct Trace {
     hash: u64,
-    lines: u64,
     print: bool,
     text: String,
 }
@@ -14,7 +13,7 @@ pub struct Trace {
 impl Trace {
     /// A trace that is printed as it grows, or only hashed.
     pub fn new(print: bool) -> Self {
-        Trace { hash: 0xcbf2_9ce4_8422_2325, lines: 0, print, text: String::new() }
+        Trace { hash: 0xcbf2_9ce4_8422_2325, print, text: String::new() }
     }
 
     /// Adds a line, as of a time in microseconds.
@@ -27,7 +26,6 @@ impl Trace {
         for byte in self.text.bytes() {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        self.lines += 1;
         if self.print {
             println!("{}", self.text);
         }
@@ -36,10 +34,5 @@ impl Trace {
     /// FNV-1a over all lines.
     pub fn hash(&self) -> u64 {
         self.hash
-    }
-
-    /// How many lines there are.
-    pub fn lines(&self) -> u64 {
-        self.lines
     }
 }

@@ -94,7 +94,6 @@ impl Replica {
         id: Hash,
         header: &[u8],
     ) -> Result<(), EngineError> {
-        self.note_proposal(signer);
         let decoded = BlockHeader::decode(header).ok().filter(|header| header.id() == id);
         let Some(header) = decoded else {
             self.fault(from, "a proposal without the header that it is for");
@@ -242,6 +241,7 @@ impl Replica {
         valid: bool,
     ) -> Result<(), EngineError> {
         if valid {
+            self.note_proposal(self.proposer(self.engine.height(), round));
             self.log_block(id);
             #[cfg(feature = "planted-bugs")]
             if crate::planted::has(crate::planted::Bug::CosignBeforeCommit) {
