@@ -138,11 +138,27 @@ pub struct Connection {
     reader: FrameReader<ReadHalf<TlsStream<TcpStream>>>,
     writer: FrameWriter<WriteHalf<TlsStream<TcpStream>>>,
     node: String,
+    /// The node's name, as its certificate says.
+    pub name: String,
     /// What the node said about itself.
     pub welcome: Welcome,
 }
 
 impl Client {
+    /// True if a policy was named.
+    pub fn has_policy(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// Checks our own certificate files, so that no node is blamed for them.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub fn check_files(&self, own: &[Role]) -> Result<(), Failure> {
+        let settings = ClientSettings::new(self.tls.files(), own);
+        ReloadingClient::open(settings).map(drop).map_err(fail)
+    }
+
     /// The trusted policy: its text and what it says.
     pub fn policy(&self) -> Result<(Vec<u8>, Policy), Failure> {
         let path = self.policy.as_ref().ok_or_else(|| missing("policy"))?;
@@ -191,13 +207,14 @@ impl Client {
             Failure(format!("'{node}' is not HOST:PORT, such as ledger1.city.example:7514"))
         })?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let (stream, _) =
+        let (stream, identity) =
             link::tls::connect(node, host, &tls, Role::Node, LIMIT).await.map_err(fail)?;
         let (read, write) = tokio::io::split(stream);
         let mut connection = Connection {
             reader: FrameReader::new(read, MAX_FRAME),
             writer: FrameWriter::new(write, MAX_FRAME),
             node: node.to_owned(),
+            name: identity.name.as_str().to_owned(),
             welcome: Welcome {
                 protocol: 0,
                 node: String::new(),

@@ -6,6 +6,7 @@ use journal::{HeaderState, Scan, Seq, scan};
 use link::{
     frame::{from_bytes, to_bytes},
     message::{FromNode, ToNode},
+    peer::{PeerAnswer, PeerHello},
 };
 use record::{
     Hash,
@@ -57,6 +58,12 @@ pub fn block(data: &[u8]) {
 pub fn frame(data: &[u8]) {
     if let Ok(message) = from_bytes::<ToNode>(data) {
         assert_eq!(to_bytes(&message).expect("it was a message"), data);
+    }
+    if let Ok(hello) = from_bytes::<PeerHello>(data) {
+        assert_eq!(to_bytes(&hello).expect("it was a message"), data);
+    }
+    if let Ok(answer) = from_bytes::<PeerAnswer>(data) {
+        assert_eq!(to_bytes(&answer).expect("it was a message"), data);
     }
     if let Ok(message) = from_bytes::<FromNode>(data) {
         assert_eq!(to_bytes(&message).expect("it was a message"), data);

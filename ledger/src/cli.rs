@@ -28,7 +28,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the node until SIGTERM; SIGHUP makes it read its certificates again.
-    Run(File),
+    Run {
+        #[command(flatten)]
+        file: File,
+        /// This node's store is lost, or it joins a ledger that exists: fetch everything from the
+        /// other nodes, and vote only when that is safe. Without effect if there is a store.
+        #[arg(long)]
+        rejoin: bool,
+    },
     /// Check the configuration, its files, keys and certificates, without starting.
     Check(File),
     /// Make the node's private keys if they are missing, and print the ledger's policy.
@@ -67,9 +74,9 @@ pub fn main() -> ExitCode {
 
 fn carry_out(command: Command) -> Result<(), RunError> {
     match command {
-        Command::Run(file) => {
+        Command::Run { file, rejoin } => {
             service::logging::start();
-            run::run(&Config::load(&file.config)?)
+            run::run(&Config::load(&file.config)?, rejoin)
         }
         Command::Check(file) => {
             let checked = run::check(&Config::load(&file.config)?)?;

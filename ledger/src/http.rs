@@ -11,7 +11,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Path, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -19,7 +19,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
-use link::{Identity, Role, tls::ReloadingServer};
+use link::{Identity, Role, message::NodeState, tls::ReloadingServer};
 use service::signals::Shutdown;
 use std::{sync::Arc, time::Duration};
 use tiles::{Tile, TileError};
@@ -30,6 +30,8 @@ const MAX_CONNECTIONS: usize = 512;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A checkpoint is new every few seconds at most.
 const MUTABLE: HeaderValue = HeaderValue::from_static("no-cache, max-age=0");
+/// On a checkpoint that is older than those of others: the height that the node is on its way to.
+const LAGGING: HeaderName = HeaderName::from_static("logseal-lagging-behind");
 /// What a tile holds never changes.
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
 
@@ -94,6 +96,8 @@ enum Refused {
     NotFound,
     /// A certificate, or one with another role, is needed.
     Forbidden,
+    /// No quorum has been heard since the start.
+    NoQuorum,
     Failed,
 }
 
@@ -104,6 +108,10 @@ impl IntoResponse for Refused {
             Refused::Forbidden => (
                 StatusCode::FORBIDDEN,
                 "a client certificate with the role auditor, operator, privacy-officer or node is needed\n",
+            ),
+            Refused::NoQuorum => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this node has not heard yet that a quorum stands behind a checkpoint; ask again or ask another node\n",
             ),
             Refused::Failed => (
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -119,9 +127,17 @@ async fn checkpoint(
     axum::Extension(client): axum::Extension<Client>,
 ) -> Result<Response, Refused> {
     may_see_hashes(&site, &client)?;
-    let text = site.view.head().checkpoint.to_string();
+    let head = site.view.head();
+    let text = head.checkpoint.as_ref().ok_or(Refused::NoQuorum)?.to_string();
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, MUTABLE)], text).into_response())
+    let mut response =
+        ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, MUTABLE)], text).into_response();
+    if let Some(NodeState::Syncing { to }) = site.view.cluster().map(|cluster| cluster.state.clone())
+    {
+        // What is served is right, but others have more.
+        response.headers_mut().insert(LAGGING, HeaderValue::from(to));
+    }
+    Ok(response)
 }
 
 async fn tile(

@@ -17,6 +17,7 @@ pub mod keys;
 pub mod metrics;
 pub mod node;
 pub mod peers;
+pub mod rejoin;
 pub mod run;
 pub mod store;
 pub mod view;

@@ -40,10 +40,16 @@ pub struct Metrics {
     pub block_bytes: Gauge,
     /// Seconds from proposing a block to its checkpoint.
     pub commit_seconds: Histogram,
+    /// What nodes did that no honest node does, by node and kind.
+    pub faults: Family<OfNode, Counter>,
+    /// Contradictions that were proven, by kind.
+    pub evidence: Family<Reason, Counter>,
     /// The connections with the other nodes.
     pub peers: PeerMetrics,
 }
 
+/// Labels with a node and a kind.
+type OfNode = [(&'static str, String); 2];
 /// Labels with a lane: of connections that we dialled (`out`) or accepted (`in`), or of a peer.
 type OfLane<T> = [(&'static str, T); 2];
 /// A label with a peer of the members file.
@@ -58,6 +64,8 @@ pub struct PeerMetrics {
     violations: Family<OfPeer, Counter>,
     sent: Family<OfPeer, Counter>,
     received: Family<OfPeer, Counter>,
+    clock_offset: Family<OfPeer, Gauge>,
+    height: Family<OfPeer, Gauge>,
 }
 
 /// Counts a connection as long as it lives.
@@ -79,6 +87,8 @@ impl Metrics {
             disk_free: Gauge::default(),
             block_bytes: Gauge::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            faults: Family::default(),
+            evidence: Family::default(),
             peers: PeerMetrics::default(),
         };
         let m = metrics.clone();
@@ -94,6 +104,9 @@ impl Metrics {
         r.register("disk_free_bytes", "Bytes free on the store's disk", m.disk_free);
         r.register("block_log_bytes", "Bytes of the block log", m.block_bytes);
         r.register("commit_seconds", "From proposal to checkpoint", m.commit_seconds);
+        let faults = "Messages and proposals that no honest node makes";
+        r.register("node_faults", faults, m.faults);
+        r.register("evidence", "Contradictions that were proven", m.evidence);
         m.peers.register(r);
         metrics
     }
@@ -101,6 +114,19 @@ impl Metrics {
     /// Counts a refusal.
     pub fn refuse(&self, reason: &'static str) {
         self.refused.get_or_create(&[("reason", reason)]).inc();
+    }
+}
+
+impl Metrics {
+    /// Counts what a node did that no honest node does.
+    pub fn fault(&self, node: &str, kind: &'static str) {
+        let labels = [("node", node.to_owned()), ("kind", kind.to_owned())];
+        self.faults.get_or_create(&labels).inc();
+    }
+
+    /// Counts evidence.
+    pub fn evidence(&self, kind: &'static str) {
+        self.evidence.get_or_create(&[("kind", kind)]).inc();
     }
 }
 
@@ -112,6 +138,9 @@ impl PeerMetrics {
         let ended = "Connections ended for what the peer sent";
         r.register("peer_violations", ended, self.violations);
         r.register("peer_sent_bytes", "Bytes of frames sent to a peer", self.sent);
+        let offset = "A peer's clock minus ours, in milliseconds";
+        r.register("peer_clock_offset_ms", offset, self.clock_offset);
+        r.register("peer_height", "Height of a peer's newest block", self.height);
         r.register("peer_received_bytes", "Bytes of frames received from a peer", self.received);
     }
 
@@ -121,6 +150,15 @@ impl PeerMetrics {
         let gauge = self.connected.get_or_create(&labels).clone();
         gauge.inc();
         Connected(gauge)
+    }
+
+    /// Notes what a peer said of itself.
+    pub fn note(&self, peer: &str, offset_ms: Option<i64>, height: u64) {
+        let labels = [("peer", peer.to_owned())];
+        if let Some(offset) = offset_ms {
+            self.clock_offset.get_or_create(&labels).set(offset);
+        }
+        self.height.get_or_create(&labels).set(height as i64);
     }
 
     /// Counts a frame that was not sent.

@@ -1,17 +1,20 @@
 //! Putting a node together and running it.
 
 use crate::{
-    config::Config,
+    config::{Config, Keys},
     http::{self, Site},
     intake::{self, Context},
     metrics::Metrics,
-    node::{self, Command, Node, NodeError},
+    node::{self, Command, Node, NodeError, Parts, PeerLinks, VoteLog},
+    peers::{self, Inlets},
+    rejoin,
     store::{self, Opened, Store, StoreError},
 };
-use link::tls::ReloadingServer;
+use link::tls::{ReloadingClient, ReloadingServer};
 use prometheus_client::registry::Registry;
-use record::crypto::SigningKey;
-use replica::{Identity, Replica};
+use replica::{
+    BlankStart, Identity, LedgerState, Member, MembersError, Now, Replica, Settings, Ticks, Timing,
+};
 use service::{
     config::ConfigError,
     exit,
@@ -19,9 +22,21 @@ use service::{
     metrics::BindError,
     signals::{self, Reload, Shutdown},
 };
-use std::{sync::Arc, time::Duration};
-use tokio::sync::oneshot;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
 
+/// Frames of all nodes that may wait for the node's thread; each node has a share of its own.
+const CONTROL_QUEUE: usize = 1024;
+/// Likewise for bodies and blocks.
+const BULK_QUEUE: usize = 64;
+/// Nodes that came or went.
+const EVENT_QUEUE: usize = 64;
 /// How often certificates and lists are looked at for changes.
 const LOOK_AT_FILES: Duration = Duration::from_secs(10);
 
@@ -40,6 +55,15 @@ pub enum RunError {
     /// The node's thread.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// The members file.
+    #[error("the members file: {0}")]
+    Members(#[from] MembersError),
+    /// The vote log was damaged where it had been durable.
+    #[error(
+        "the vote log is damaged: {0}. This node may have forgotten votes. Move the folders 'votes', 'blocks', 'tree' \
+         and 'index' of the store away and start it once with 'logseal-ledger run --rejoin'"
+    )]
+    VoteLogDamaged(String),
     /// The operating system refused something basic.
     #[error("the system refused to {what}: {source}")]
     System {
@@ -57,7 +81,10 @@ impl RunError {
     /// The program's exit code: whether starting it again can help.
     pub fn code(&self) -> u8 {
         match self {
-            RunError::Config(_) => exit::USAGE,
+            RunError::Config(_)
+            | RunError::Members(_)
+            | RunError::VoteLogDamaged(_)
+            | RunError::Node(NodeError::Blank { .. }) => exit::USAGE,
             RunError::Store(
                 StoreError::Damaged { .. } | StoreError::Block { .. } | StoreError::CutOff { .. },
             ) => exit::USAGE,
@@ -70,8 +97,8 @@ impl RunError {
     }
 }
 
-/// Runs a node until it is told to stop.
-pub fn run(config: &Config) -> Result<(), RunError> {
+/// Runs a node until it is told to stop. With `rejoin` an empty store is one that was lost.
+pub fn run(config: &Config, rejoin: bool) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)
@@ -79,52 +106,88 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(|source| RunError::System { what: "start threads", source })?;
-    let result = runtime.block_on(run_on(config));
+    let result = runtime.block_on(run_on(config, rejoin));
     runtime.shutdown_timeout(Duration::from_secs(2));
     result
 }
 
-async fn run_on(config: &Config) -> Result<(), RunError> {
+/// Listeners and their certificates, before anything is served on them.
+struct Listeners {
+    agents: TcpListener,
+    agent_tls: Arc<ReloadingServer>,
+    https: Option<TcpListener>,
+    https_tls: Arc<ReloadingServer>,
+    peers: Option<PeerListener>,
+}
+
+struct PeerListener {
+    listener: TcpListener,
+    server: Arc<ReloadingServer>,
+    client: Arc<ReloadingClient>,
+}
+
+impl Listeners {
+    /// Addresses first: a port in use is found before the store is touched.
+    async fn open(config: &Config) -> Result<Self, RunError> {
+        let agent_tls = Arc::new(config.agent_tls()?);
+        let https_tls = Arc::new(config.https_tls()?);
+        let agents = service::metrics::bind(config.agents, "agents").await?;
+        let https = match config.https {
+            Some(address) => Some(service::metrics::bind(address, "HTTPS").await?),
+            None => None,
+        };
+        let peers = match config.peers {
+            Some(address) => {
+                let (server, client) = config.peers_tls()?;
+                Some(PeerListener {
+                    listener: service::metrics::bind(address, "peers").await?,
+                    server: Arc::new(server),
+                    client: Arc::new(client),
+                })
+            }
+            None => None,
+        };
+        Ok(Listeners { agents, agent_tls, https, https_tls, peers })
+    }
+}
+
+async fn run_on(config: &Config, rejoin: bool) -> Result<(), RunError> {
     let (mut shutdown, reload) = signals::listen()
         .map_err(|source| RunError::System { what: "listen for signals", source })?;
     let keys = config.load_keys()?;
-    let agent_tls = Arc::new(config.agent_tls()?);
-    let https_tls = Arc::new(config.https_tls()?);
-    // Addresses first: a port in use is found before the store is touched.
-    let agents = service::metrics::bind(config.agents, "agents").await?;
-    let https = match config.https {
-        Some(address) => Some(service::metrics::bind(address, "HTTPS").await?),
-        None => None,
-    };
+    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    let listeners = Listeners::open(config).await?;
     let options = store::Options { params: config.params.clone(), min_free: config.min_free };
-    let Opened { store, state, replayed } = Store::open(&config.store, &options)?;
+    let opened = Store::open(&config.store, &options)?;
     tracing::info!(
-        node = %config.name, origin = %config.params.origin, height = %state.height,
-        entries = %state.tree.size(), replayed, "the store is open"
+        node = %config.name, origin = %config.params.origin, height = %opened.state.height,
+        entries = %opened.state.tree.size(), replayed = opened.replayed, "the store is open"
     );
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     serve_metrics(config, registry, &shutdown).await?;
-    let identity = Identity { name: config.name.clone(), log: keys.log, cosigner: keys.cosigner };
-    let consensus: SigningKey = keys.consensus.into_key();
-    let replica = Replica::new(config.params.clone(), identity, state, consensus);
-    let reader = store.reader();
-    let options = node::Options {
-        dir: config.store.clone(),
-        min_free: config.min_free,
-        renew_seconds: config.renew_seconds,
+    let reader = opened.store.reader();
+    let begun = Instant::now();
+    let parts = put_together(config, rejoin, keys, &listeners, opened, &metrics, begun)?;
+    let (parts, inlets) = parts;
+    let mut servers = vec![listeners.agent_tls.clone(), listeners.https_tls.clone()];
+    let mut clients = Vec::new();
+    let parts = match (listeners.peers, inlets) {
+        (Some(peers), Some(inlets)) => {
+            servers.push(Arc::clone(&peers.server));
+            clients.push(Arc::clone(&peers.client));
+            let settings = peer_settings(config, parts.replica.members().digest());
+            let PeerListener { listener, server, client } = peers;
+            let outlets = peers::start(
+                settings, client, server, listener, inlets, metrics.clone(), &shutdown,
+            );
+            let links = PeerLinks { outlets: Some(outlets), ..parts.links };
+            Parts { links, ..parts }
+        }
+        _ => parts,
     };
-    let (node, view, commands) =
-        Node::new(replica, store, config.name.clone(), metrics.clone(), options, shutdown.clone());
-    let (ended, mut node_ended) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name("node".into())
-        .spawn(move || {
-            let result = node.run();
-            let _ = ended.send(());
-            result
-        })
-        .map_err(|source| RunError::System { what: "start a thread", source })?;
+    let (node, view, commands) = Node::new(parts, begun, shutdown.clone());
+    let (thread, mut node_ended) = start_node(node)?;
     let context = Context {
         view: Arc::clone(&view),
         store: Arc::clone(&reader),
@@ -133,23 +196,23 @@ async fn run_on(config: &Config) -> Result<(), RunError> {
         dir: config.store.clone(),
     };
     let intake = tokio::spawn(intake::serve(
-        agents,
-        Arc::clone(&agent_tls),
+        listeners.agents,
+        listeners.agent_tls,
         Arc::new(context),
         shutdown.clone(),
     ));
-    if let Some(listener) = https {
+    if let Some(listener) = listeners.https {
         let site = Site { view, store: reader, open_hashes: config.open_hashes };
-        tokio::spawn(http::serve(listener, Arc::clone(&https_tls), site, shutdown.clone()));
+        tokio::spawn(http::serve(listener, listeners.https_tls, site, shutdown.clone()));
     }
-    tokio::spawn(reload_files(vec![agent_tls, https_tls], reload, shutdown.clone()));
+    tokio::spawn(reload_files(servers, clients, reload, shutdown.clone()));
     signals::ready();
     tracing::info!(agents = %config.agents, "ready");
     tokio::select! {
         () = shutdown.wait() => {
             // Connections first, so that nothing new comes in behind the last block.
             let _ = intake.await;
-            let _ = tokio::task::spawn_blocking(move || commands.send(Command::Stop)).await;
+            let _ = commands.send(Command::Stop).await;
         }
         _ = &mut node_ended => tracing::error!("the node's thread ended"),
     }
@@ -157,6 +220,137 @@ async fn run_on(config: &Config) -> Result<(), RunError> {
     match joined {
         Ok(Ok(result)) => Ok(result?),
         _ => Err(RunError::Panicked),
+    }
+}
+
+type NodeThread = std::thread::JoinHandle<Result<(), NodeError>>;
+
+/// Runs the node on a thread of its own, which may wait for the disk.
+fn start_node(node: Node) -> Result<(NodeThread, oneshot::Receiver<()>), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|source| RunError::System { what: "start a thread", source })?;
+    let (ended, node_ended) = oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name("node".into())
+        .spawn(move || {
+            let result = runtime.block_on(node.run());
+            let _ = ended.send(());
+            result
+        })
+        .map_err(|source| RunError::System { what: "start a thread", source })?;
+    Ok((thread, node_ended))
+}
+
+/// Makes the replica out of what is stored, and the channels of the transport.
+fn put_together(
+    config: &Config,
+    rejoin: bool,
+    keys: Keys,
+    listeners: &Listeners,
+    opened: Opened,
+    metrics: &Metrics,
+    begun: Instant,
+) -> Result<(Parts, Option<Inlets>), RunError> {
+    let Opened { store, state, published, .. } = opened;
+    let members = members(config, &keys)?;
+    let clustered = members.count() > 1;
+    let (votes, vote_log) = match clustered {
+        true => open_votes(config, &state)?,
+        false => (None, vec![]),
+    };
+    let blank = blank_start(config, rejoin && clustered, state.height.0 == 0 && vote_log.is_empty())?;
+    let vouch = intake::Operators {
+        tls: Arc::clone(&listeners.agent_tls),
+        ledger: config.params.origin.clone(),
+    };
+    let settings = Settings {
+        params: config.params.clone(),
+        members,
+        identity: Identity { name: config.name.clone(), log: keys.log, cosigner: keys.cosigner },
+        timing: Timing { renew_seconds: config.renew_seconds, ..Timing::default() },
+        vouch: Box::new(vouch),
+        blank,
+    };
+    let ticks = Ticks(begun.elapsed().as_millis() as u64);
+    let now = Now { ticks, wall: service::clock::now() };
+    let consensus = keys.consensus.into_key();
+    let replica = Replica::new(settings, state, &vote_log, consensus, now)
+        .map_err(|error| RunError::Node(error.into()))?;
+    let (control_in, control) = mpsc::channel(CONTROL_QUEUE);
+    let (bulk_in, bulk) = mpsc::channel(BULK_QUEUE);
+    let (events_in, events) = mpsc::channel(EVENT_QUEUE);
+    let inlets = Inlets { control: control_in, bulk: bulk_in, events: events_in };
+    let addresses = config.members.iter().flat_map(|members| members.nodes());
+    let parts = Parts {
+        replica,
+        store,
+        votes,
+        links: PeerLinks { control, bulk, events, outlets: None },
+        metrics: metrics.clone(),
+        options: node::Options {
+            dir: config.store.clone(),
+            min_free: config.min_free,
+            addresses: addresses.map(|n| (n.name.clone(), n.peers.clone())).collect(),
+        },
+        published,
+    };
+    Ok((parts, clustered.then_some(inlets)))
+}
+
+/// The nodes that decide: those of the members file, or this one alone.
+fn members(config: &Config, keys: &Keys) -> Result<replica::Members, RunError> {
+    let Some(members) = &config.members else {
+        return Ok(replica::Members::single(Member {
+            name: config.name.clone(),
+            consensus: keys.consensus.vkey().public(),
+            cosigner: keys.cosigner.vkey().clone(),
+        }));
+    };
+    let member = |node: &service::members::Member| Member {
+        name: node.name.clone(),
+        consensus: node.consensus.public(),
+        cosigner: node.cosigner.clone(),
+    };
+    let list = members.nodes().iter().map(member).collect();
+    Ok(replica::Members::new(list, members.fault_model())?)
+}
+
+fn open_votes(
+    config: &Config,
+    state: &LedgerState,
+) -> Result<(Option<VoteLog>, Vec<Vec<u8>>), RunError> {
+    let failed = |error| RunError::Node(NodeError::VoteLog(error));
+    let (votes, recovery, records) =
+        VoteLog::open(&config.store.join("votes"), state.height).map_err(failed)?;
+    if let Some(damage) = recovery.damage.first() {
+        return Err(RunError::VoteLogDamaged(damage.to_string()));
+    }
+    Ok((Some(votes), records))
+}
+
+/// What an empty store means: the mark of an unfinished return outlives restarts.
+fn blank_start(config: &Config, rejoin: bool, blank: bool) -> Result<BlankStart, RunError> {
+    if rejoin && blank {
+        rejoin::set(&config.store)?;
+    } else if rejoin && !rejoin::is_set(&config.store)? {
+        tracing::warn!("--rejoin has no effect: this node has its store, and remembers its votes");
+    }
+    let rejoining = rejoin::is_set(&config.store)?;
+    Ok(if rejoining { BlankStart::Rejoin } else { BlankStart::Genesis })
+}
+
+fn peer_settings(config: &Config, membership: record::Hash) -> peers::Settings {
+    let nodes = config.members.iter().flat_map(|members| members.nodes());
+    let peers = nodes.map(|n| peers::Peer { name: n.name.clone(), address: n.peers.clone() });
+    peers::Settings {
+        own: config.name.clone(),
+        origin: config.params.origin.clone(),
+        membership,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        peers: peers.collect(),
+        timings: peers::Timings::default(),
     }
 }
 
@@ -175,6 +369,7 @@ async fn serve_metrics(
 /// Reads certificates again on SIGHUP and when their files change; a bad file changes nothing.
 async fn reload_files(
     servers: Vec<Arc<ReloadingServer>>,
+    clients: Vec<Arc<ReloadingClient>>,
     mut reload: Reload,
     mut shutdown: Shutdown,
 ) {
@@ -185,9 +380,15 @@ async fn reload_files(
             changed = reload.changed() => changed.is_ok(),
             _ = ticks.tick() => false,
         };
-        for server in &servers {
-            let result =
-                if forced { server.reload().map(Some) } else { server.reload_if_changed() };
+        let again = servers
+            .iter()
+            .map(|s| if forced { s.reload().map(Some) } else { s.reload_if_changed() })
+            .chain(
+                clients
+                    .iter()
+                    .map(|c| if forced { c.reload().map(Some) } else { c.reload_if_changed() }),
+            );
+        for result in again {
             match result {
                 Ok(Some(warnings)) => {
                     tracing::info!("certificates and revocation lists were read again");

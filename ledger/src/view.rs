@@ -1,8 +1,10 @@
 //! What every part of a node may look at while the node works.
 
-use arc_swap::ArcSwap;
-use link::message::AgentStatus;
-use record::{AgentName, NodeName, batch::LogState, block::Height, note::SignedNote};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use link::message::{AgentStatus, ClusterStatus};
+use record::{
+    AgentName, NodeName, TreeSize, batch::LogState, block::Height, note::SignedNote,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -11,13 +13,15 @@ use std::{
     },
 };
 
-/// The newest durable state that was signed.
+/// The newest state that a quorum stands behind.
 #[derive(Debug)]
 pub struct Head {
-    /// The height of the newest block.
+    /// The height of the block behind it.
     pub height: Height,
-    /// Its checkpoint, signed and cosigned.
-    pub checkpoint: SignedNote,
+    /// Entries of the ledger then.
+    pub size: TreeSize,
+    /// Its checkpoint, signed and cosigned; `None` until a quorum has been heard.
+    pub checkpoint: Option<SignedNote>,
 }
 
 /// A node's public side.
@@ -26,9 +30,13 @@ pub struct View {
     /// The node's name.
     pub name: NodeName,
     head: ArcSwap<Head>,
+    tip: ArcSwap<(Height, TreeSize)>,
+    cluster: ArcSwapOption<ClusterStatus>,
     accepting: AtomicBool,
     agents: Mutex<BTreeMap<AgentName, LogState>>,
     connected: Mutex<BTreeSet<AgentName>>,
+    /// Nodes whose clocks differ too much from this one's.
+    clock_alarms: Mutex<BTreeSet<String>>,
 }
 
 /// Says that an agent is connected, as long as it lives.
@@ -49,14 +57,27 @@ impl View {
     pub fn new(name: NodeName, head: Head, agents: BTreeMap<AgentName, LogState>) -> Self {
         View {
             name,
+            tip: ArcSwap::from_pointee((head.height, head.size)),
             head: ArcSwap::from_pointee(head),
+            cluster: ArcSwapOption::empty(),
+            clock_alarms: Mutex::default(),
             accepting: AtomicBool::new(true),
             agents: Mutex::new(agents),
             connected: Mutex::default(),
         }
     }
 
-    /// The newest signed state.
+    /// The newest durable block, and the entries up to it.
+    pub fn tip(&self) -> (Height, TreeSize) {
+        **self.tip.load()
+    }
+
+    /// How the nodes are together, as far as this one knows.
+    pub fn cluster(&self) -> Option<Arc<ClusterStatus>> {
+        self.cluster.load_full()
+    }
+
+    /// The newest state that a quorum stands behind.
     pub fn head(&self) -> Arc<Head> {
         self.head.load_full()
     }
@@ -96,6 +117,20 @@ impl View {
 
     pub(crate) fn set_head(&self, head: Head) {
         self.head.store(Arc::new(head));
+    }
+
+    pub(crate) fn set_tip(&self, height: Height, size: TreeSize) {
+        self.tip.store(Arc::new((height, size)));
+    }
+
+    pub(crate) fn set_cluster(&self, status: ClusterStatus) {
+        self.cluster.store(Some(Arc::new(status)));
+    }
+
+    /// Notes whether a node's clock is off; true if that is news.
+    pub(crate) fn set_clock_alarm(&self, node: &str, alarm: bool) -> bool {
+        let mut alarms = lock(&self.clock_alarms);
+        if alarm { alarms.insert(node.to_owned()) } else { alarms.remove(node) }
     }
 
     pub(crate) fn set_accepting(&self, accepting: bool) -> bool {

@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test`, `cargo xtask bench spine`.
+//! The project's chores: `cargo xtask test`, `cargo xtask bench spine`, `cargo xtask bench cluster`.
 
 mod setup;
 
@@ -35,12 +35,17 @@ enum Chore {
 enum Bench {
     /// File to receipt, with one agent and one node
     Spine,
+    /// File to receipt, with one agent and four nodes, next to rsyslog
+    Cluster,
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Test { rest } => test(&rest),
-        Chore::Bench { what: Bench::Spine, rest } => bench(&rest),
+        Chore::Bench { what: Bench::Spine, rest } => bench("bench-spine", &rest),
+        Chore::Bench { what: Bench::Cluster, rest } => {
+            setup::debian().and_then(|()| bench("bench-cluster", &rest))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,10 +62,9 @@ fn test(rest: &[String]) -> Result<(), String> {
     if rest.is_empty() { cargo(&["test", "--workspace"], &[]) } else { cargo(&["test"], rest) }
 }
 
-fn bench(rest: &[String]) -> Result<(), String> {
+fn bench(name: &str, rest: &[String]) -> Result<(), String> {
     cargo(&["build", "--release", "--workspace", "--bins"], &[])?;
-    let run =
-        ["run", "--release", "--quiet", "--package", "logseal-tests", "--bin", "bench-spine", "--"];
+    let run = ["run", "--release", "--quiet", "--package", "logseal-tests", "--bin", name, "--"];
     cargo(&run, rest)
 }
 

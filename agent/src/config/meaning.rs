@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use pipeline::Sealing;
@@ -34,6 +35,8 @@ impl Config {
         let enterprise = Enterprise(written.enterprise.unwrap_or(Enterprise::default().0));
         let host = at.host(written.host)?;
         let nodes = at.nodes(&written.ledger.nodes)?;
+        let patience_ms = written.ledger.patience_ms;
+        let patience = at.number("ledger.patience_ms", patience_ms, 5000, 500..=600_000, "ms")?;
         let tls = written.tls.files();
         let sealing = at.sealing(&written.seal)?;
         let max_mib =
@@ -48,6 +51,7 @@ impl Config {
             enterprise,
             host,
             nodes,
+            patience: Duration::from_millis(patience),
             tls,
             seal_key: written.seal.key,
             sealing,

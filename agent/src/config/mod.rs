@@ -7,7 +7,7 @@ mod meaning;
 mod sources;
 mod written;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use link::tls::TlsFiles;
 use pipeline::{Format, Sealing};
@@ -36,8 +36,11 @@ pub struct Config {
     pub enterprise: Enterprise,
     /// HOSTNAME of records whose lines bring none.
     pub host: String,
-    /// The ledger's nodes, in the order in which they are tried; at least one.
+    /// The ledger's nodes, in the order in which they are preferred where several are as near; at
+    /// least one.
     pub nodes: Vec<NodeAddress>,
+    /// After so long without a receipt for what is under way, another node is tried.
+    pub patience: Duration,
     /// Certificate, key and trust for connections to nodes.
     pub tls: TlsFiles,
     /// The file of the key that seals.

@@ -26,6 +26,7 @@ pub(super) struct Written {
 #[serde(deny_unknown_fields)]
 pub(super) struct Ledger {
     pub(super) nodes: Vec<String>,
+    pub(super) patience_ms: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]

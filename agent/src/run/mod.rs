@@ -221,7 +221,7 @@ impl Agent {
             tls: Arc::clone(&self.certificates.client),
             spool: config.spool.dir.clone(),
             evidence: beside.unwrap_or_else(|| "evidence".into()),
-            timing: Timing::default(),
+            timing: Timing { patience: config.patience, ..Timing::default() },
             metrics: self.metrics.clone(),
         }
     }

@@ -1,7 +1,7 @@
 //! From an address to a node that is ready to take batches.
 
 use link::{
-    Role,
+    Identity, Role,
     frame::{FrameReader, FrameWriter},
     message::{FromNode, MAX_FRAME, PROTOCOL, ToNode, Welcome},
     tls::{TlsStream, connect},
@@ -24,6 +24,8 @@ pub(super) struct Connection {
     pub(super) reader: FrameReader<ReadHalf<TlsStream<TcpStream>>>,
     pub(super) writer: FrameWriter<WriteHalf<TlsStream<TcpStream>>>,
     pub(super) welcome: Welcome,
+    /// Who its certificate says it is; the name is that in the welcome.
+    pub(super) identity: Identity,
 }
 
 /// Connects to a node and greets it.
@@ -57,7 +59,7 @@ pub(super) async fn greet(
         let certified = identity.name.to_string();
         return Err(Trouble::NodeName { said: welcome.node, certified });
     }
-    Ok(Connection { reader, writer, welcome })
+    Ok(Connection { reader, writer, welcome, identity })
 }
 
 impl UplinkSettings {

@@ -5,8 +5,9 @@
 //!   a restart is bit for bit what it sent before.
 //! - A window of batches is under way at a time ([`window`]); reading and
 //!   writing never wait for each other ([`session`]).
-//! - Nothing a node says makes it drop a batch. A node that refuses, lies or is
-//!   silent is named in the log, and the next one is tried.
+//! - The nearest healthy node is used ([`nodes`]). Nothing a node says makes it
+//!   drop a batch: one that is down, refuses, lies, is silent or gives no receipts
+//!   is named in the log, and the next one is tried.
 //! - When the ledger holds another history than the spool, the agent stops
 //!   ([`StopReason`]): going on could sign two roots at one size.
 
@@ -14,6 +15,7 @@ mod backoff;
 mod cursor;
 mod hello;
 mod judge;
+mod nodes;
 mod reporter;
 mod rounds;
 mod session;

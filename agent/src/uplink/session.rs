@@ -11,6 +11,7 @@ use std::{
 };
 
 use link::{
+    Identity,
     frame::FrameWriter,
     message::{BatchReceipt, FromNode, ToNode},
 };
@@ -46,6 +47,8 @@ pub(super) struct Parts<'a> {
     pub(super) progress: &'a Cell<Progress>,
     /// Where the batches that are to be handed over begin.
     pub(super) cursor: Cursor,
+    /// How long to wait for a receipt; for ever, where there is no other node.
+    pub(super) patience: Option<Duration>,
 }
 
 /// A connection while it serves.
@@ -63,11 +66,18 @@ pub(super) struct Session<'a> {
     heard: Cell<Instant>,
     /// When it was asked for a sign of life that has not come yet.
     pinged: Cell<Option<Instant>>,
+    patience: Option<Duration>,
+    /// Since when batches are under way without a receipt.
+    waiting: Cell<Option<Instant>>,
+    /// Batches are under way again.
+    handed_over: Notify,
+    /// No further batch is handed over: another node is to have them.
+    leaving: Cell<bool>,
 }
 
 impl<'a> Session<'a> {
     pub(super) fn new(parts: Parts<'a>) -> Self {
-        let Parts { settings, node, reporter, verifier, inbox, progress, cursor } = parts;
+        let Parts { settings, node, reporter, verifier, inbox, progress, cursor, patience } = parts;
         Session {
             settings,
             node,
@@ -79,28 +89,35 @@ impl<'a> Session<'a> {
             changed: Notify::new(),
             heard: Cell::new(Instant::now()),
             pinged: Cell::new(None),
+            patience,
+            waiting: Cell::new(None),
+            handed_over: Notify::new(),
+            leaving: Cell::new(false),
         }
     }
 
-    /// Serves until something ends it.
+    /// Serves until something ends it; that is also `leave`, once nothing is under way.
     pub(super) async fn run(
         &self,
         connection: Connection,
         durable: watch::Receiver<Durable>,
+        leave: impl Future<Output = ()>,
     ) -> Trouble {
-        let Connection { mut reader, mut writer, .. } = connection;
+        let Connection { mut reader, mut writer, identity, .. } = connection;
         let receiving = async {
             loop {
                 let until = self.heard.get() + self.settings.timing.dead;
                 let answer = timeout_at(until, reader.receive::<FromNode>()).await;
                 let answer = answer.map_err(|_| Trouble::Silent(self.settings.timing.dead))??;
-                self.handle(answer.ok_or(Trouble::Closed)?)?;
+                self.handle(answer.ok_or(Trouble::Closed)?, &identity)?;
             }
         };
         let sending = self.send(&mut writer, durable);
         let ended: Result<Infallible, Trouble> = tokio::select! {
             ended = receiving => ended,
             ended = sending => ended,
+            trouble = self.lose_patience() => Err(trouble),
+            trouble = self.leave(leave) => Err(trouble),
         };
         self.settings.metrics.uplink_in_flight.set(0);
         let Err(trouble) = ended;
@@ -140,8 +157,33 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Returns when no receipt has come for too long.
+    async fn lose_patience(&self) -> Trouble {
+        let Some(patience) = self.patience else { return std::future::pending().await };
+        loop {
+            match self.waiting.get().map(|since| since + patience) {
+                None => self.handed_over.notified().await,
+                Some(until) if until <= Instant::now() => return Trouble::Slow(patience),
+                Some(until) => sleep_until(until).await,
+            }
+        }
+    }
+
+    /// Waits for `leave`, and ends the session if nothing is under way; else its last receipt does.
+    async fn leave(&self, leave: impl Future<Output = ()>) -> Trouble {
+        leave.await;
+        self.leaving.set(true);
+        if self.shared.borrow().1.len() > 0 {
+            return std::future::pending().await;
+        }
+        Trouble::Nearer
+    }
+
     /// The next batch to hand over, if there is one and the window has room.
     fn next(&self) -> Result<Option<Vec<u8>>, Trouble> {
+        if self.leaving.get() {
+            return Ok(None);
+        }
         let (cursor, window) = &mut *self.shared.borrow_mut();
         let Some(loaded) = cursor.peek()? else { return Ok(None) };
         if !window.has_room(loaded.flight.bytes) {
@@ -150,17 +192,21 @@ impl<'a> Session<'a> {
         let Some(Loaded { encoded, flight }) = cursor.take() else { return Ok(None) };
         window.push(flight);
         self.measure(window);
+        if self.waiting.get().is_none() {
+            self.waiting.set(Some(Instant::now()));
+            self.handed_over.notify_one();
+        }
         Ok(Some(encoded))
     }
 
-    fn handle(&self, answer: FromNode) -> Result<(), Trouble> {
+    fn handle(&self, answer: FromNode, identity: &Identity) -> Result<(), Trouble> {
         self.heard.set(Instant::now());
         if self.pinged.take().is_some() {
             // The next ping is due sooner than the sender thinks.
             self.changed.notify_one();
         }
         match answer {
-            FromNode::Receipt(receipt) => self.handle_receipt(&receipt),
+            FromNode::Receipt(receipt) => self.handle_receipt(&receipt, identity),
             FromNode::Refused(refusal) => {
                 Err(Trouble::refused(refusal, &self.settings.agent, &self.settings.vkey))
             }
@@ -169,14 +215,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn handle_receipt(&self, receipt: &BatchReceipt) -> Result<(), Trouble> {
+    fn handle_receipt(&self, receipt: &BatchReceipt, identity: &Identity) -> Result<(), Trouble> {
         let (_, window) = &mut *self.shared.borrow_mut();
         let Some(batch) = window.find(receipt) else {
             let (node, start) = (self.node, receipt.start);
             tracing::debug!(%node, start, "a receipt that nobody waits for");
             return Ok(());
         };
-        self.verifier.verify(self.node, batch, receipt)?;
+        self.verifier.verify((self.node, identity), batch, receipt)?;
         self.observe(batch);
         let seq = batch.seq;
         if let Some(reached) = window.done(seq) {
@@ -191,6 +237,10 @@ impl<'a> Session<'a> {
         }
         self.reporter.receipted(self.node);
         self.measure(window);
+        self.waiting.set((window.len() > 0).then(Instant::now));
+        if self.leaving.get() && window.len() == 0 {
+            return Err(Trouble::Nearer);
+        }
         self.changed.notify_one();
         Ok(())
     }

@@ -20,7 +20,7 @@ pub struct UplinkSettings {
     pub enterprise: Enterprise,
     /// Whom to believe about the ledger.
     pub policy: Policy,
-    /// The nodes, in the order in which they are tried.
+    /// The nodes, in the order in which they are preferred where several are as near.
     pub nodes: Vec<NodeAddress>,
     /// Our certificate and trust.
     pub tls: Arc<ReloadingClient>,
@@ -43,6 +43,10 @@ pub struct Timing {
     pub ping: Duration,
     /// After so much silence a connection is given up.
     pub dead: Duration,
+    /// With batches under way and no receipt for so long, another node is tried, if there is one.
+    pub patience: Duration,
+    /// How often a node that is nearer is looked for.
+    pub look: Duration,
     /// The first pause after an attempt that failed; it doubles up to `pause_max`.
     pub pause_min: Duration,
     /// The longest pause.
@@ -59,6 +63,8 @@ impl Default for Timing {
             connect: Duration::from_secs(5),
             ping: Duration::from_secs(10),
             dead: Duration::from_secs(20),
+            patience: Duration::from_secs(5),
+            look: Duration::from_secs(300),
             pause_min: Duration::from_millis(100),
             pause_max: Duration::from_secs(5),
             pause_slow: Duration::from_secs(60),

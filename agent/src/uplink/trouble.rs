@@ -34,6 +34,14 @@ pub enum Trouble {
     /// Nothing came for too long.
     #[error("the node was silent for {0:?}")]
     Silent(Duration),
+    /// It lives, and gives no receipts.
+    #[error(
+        "the node gave no receipt for {0:?}: it, or the whole ledger, is overloaded or cannot reach a quorum"
+    )]
+    Slow(Duration),
+    /// Nothing is wrong: another node is nearer.
+    #[error("another node is nearer")]
+    Nearer,
     /// An answer to nothing that was asked.
     #[error("the node sent a message that is no answer to an agent: do both run the same version?")]
     Unexpected,
@@ -187,6 +195,8 @@ impl Trouble {
             Trouble::Frame(_) => "frame",
             Trouble::Closed => "closed",
             Trouble::Silent(_) => "silent",
+            Trouble::Slow(_) => "slow",
+            Trouble::Nearer => "nearer",
             Trouble::Unexpected => "unexpected",
             Trouble::NodeName { .. } => "node_name",
             Trouble::Protocol { .. } => "protocol",
@@ -207,6 +217,11 @@ impl Trouble {
     /// True if something is wrong with evidence, not merely with a connection.
     pub(super) fn is_grave(&self) -> bool {
         matches!(self, Trouble::Rejected { .. } | Trouble::Receipt { .. } | Trouble::Stop(_))
+    }
+
+    /// True if the node gave what it must not have: it is avoided for long.
+    pub(super) fn is_lie(&self) -> bool {
+        matches!(self, Trouble::Receipt { .. })
     }
 
     /// How long to wait at least before the nodes are asked once more.

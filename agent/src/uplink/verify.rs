@@ -1,7 +1,7 @@
 //! Receipts: verified here before anything is released, and kept as evidence when they are no proof.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use journal::Reader;
-use link::message::BatchReceipt;
+use link::{Identity, message::BatchReceipt};
 use record::{
     Hash,
     batch::{Codec, SealedBatch},
@@ -25,11 +25,11 @@ use super::{
 use crate::{
     config::NodeAddress,
     leaves::LeafHashes,
-    spool::{Decoded, decode},
+    spool::{BatchRecord, Decoded, decode},
 };
 
 /// How many receipts that are no proof are kept, at most. The first ones say most.
-const MAX_EVIDENCE: usize = 32;
+const MAX_EVIDENCE: usize = 100;
 
 /// Verifies receipts.
 pub(super) struct Verifier {
@@ -50,7 +50,7 @@ impl Verifier {
     /// Checks that the receipt proves this very batch, whole, under our policy and in our ledger.
     pub(super) fn verify(
         &self,
-        node: &NodeAddress,
+        node: (&NodeAddress, &Identity),
         batch: &InFlight,
         given: &BatchReceipt,
     ) -> Result<(), Trouble> {
@@ -84,9 +84,18 @@ impl Verifier {
             assert_eq!(leaves.len(), batch.count as usize, "hashes are those of their batch");
             return Ok(leaves);
         }
+        self.kept(batch, |record| compute_leaves(&record.batch).map_err(unreadable))?
+    }
+
+    /// Looks at a batch as the spool holds it.
+    fn kept<T>(
+        &self,
+        batch: &InFlight,
+        look: impl FnOnce(&BatchRecord<'_>) -> T,
+    ) -> Result<T, Trouble> {
         let bytes = self.reader.read(batch.seq).map_err(unreadable)?;
         match decode(&bytes).map_err(unreadable)? {
-            Decoded::Batch(record) => compute_leaves(&record.batch).map_err(unreadable),
+            Decoded::Batch(record) => Ok(look(&record)),
             _ => unreachable!("a batch was read from this record before"),
         }
     }
@@ -94,7 +103,7 @@ impl Verifier {
     /// Keeps what a node gave instead of a proof: it is signed, or it should have been.
     fn keep(
         &self,
-        node: &NodeAddress,
+        (node, identity): (&NodeAddress, &Identity),
         batch: &InFlight,
         given: &BatchReceipt,
         problem: &ReceiptProblem,
@@ -102,16 +111,23 @@ impl Verifier {
         let hashes = |hashes: &[[u8; 32]]| -> Vec<String> {
             hashes.iter().map(|hash| Hash(*hash).to_string()).collect()
         };
+        // That the spool cannot be read shows again, and stops the agent, when the batch is resent.
+        let digest = self.kept(batch, |record| SealedBatch::digest(record.encoded).to_string());
         let evidence = serde_json::json!({
             "node": node.to_string(),
+            "certificate": identity.to_string(),
             "kept": service::clock::now().to_string(),
             "problem": problem.to_string(),
             "agent": self.settings.agent.to_string(),
             "start": batch.start().0,
             "size": batch.size().0,
             "root": batch.seal.seal.root.to_string(),
+            "digest": digest.ok(),
             "seal": String::from_utf8_lossy(&batch.seal.encode(self.settings.enterprise)),
             "receipt": {
+                "start": given.start,
+                "size": given.size,
+                "sealed": given.sealed,
                 "first": given.first,
                 "left": hashes(&given.left),
                 "right": hashes(&given.right),
@@ -152,6 +168,7 @@ fn keep(dir: &Path, start: u64, text: &str) -> io::Result<bool> {
             Ok(mut file) => {
                 file.write_all(text.as_bytes())?;
                 file.sync_all()?;
+                File::open(dir)?.sync_all()?;
                 tracing::error!(file = %path.display(), "a receipt that is no proof was kept");
                 return Ok(true);
             }
@@ -170,7 +187,7 @@ mod tests {
     fn a_lying_node_cannot_fill_the_disk_with_evidence() {
         let dir = tempfile::tempdir().unwrap();
         let evidence = dir.path().join("evidence");
-        let kept = (0..100).filter(|n| keep(&evidence, n % 3, "{}\n").unwrap()).count();
+        let kept = (0..200).filter(|n| keep(&evidence, n % 3, "{}\n").unwrap()).count();
         assert_eq!(kept, MAX_EVIDENCE);
         assert_eq!(std::fs::read_dir(&evidence).unwrap().count(), MAX_EVIDENCE);
     }

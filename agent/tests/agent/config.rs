@@ -88,6 +88,7 @@ fn the_defaults_that_the_example_shows_are_those_of_the_program() {
         .filter(|line| line.starts_with("# ") && line.contains(" = "))
         .collect();
     let wanted = [
+        "patience_ms",
         "linger_ms",
         "max_records",
         "max_kib",
@@ -110,7 +111,8 @@ fn the_defaults_that_the_example_shows_are_those_of_the_program() {
     let meant = |config: &Config| {
         let kinds: Vec<_> =
             config.sources.iter().map(|source| format!("{:?}", source.kind)).collect();
-        format!("{:?} {:?} {kinds:?} {:?}", config.sealing, config.spool, config.enterprise)
+        let uplink = (config.enterprise, config.patience);
+        format!("{:?} {:?} {kinds:?} {uplink:?}", config.sealing, config.spool)
     };
     assert_eq!(meant(&written), meant(&defaults));
 }
@@ -128,6 +130,7 @@ fn a_value_that_cannot_be_meant_is_named_with_its_line() {
         ),
         ("nodes = [\"127.0.0.1:7514\"]", "nodes = []", "name at least one node"),
         ("nodes = [\"127.0.0.1:7514\"]", "nodes = [\"a:1\", \"a:1\"]", "'a:1' is named twice"),
+        ("# patience_ms = 5000", "patience_ms = 1", "use 500 to 600000 ms"),
         (
             "# linger_ms = 50",
             "linger_ms = 51",

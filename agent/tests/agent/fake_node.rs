@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use link::{
@@ -33,6 +34,9 @@ use zeroize::Zeroizing;
 
 use crate::support::*;
 
+/// How long a distant node takes to say welcome: far beyond the noise of a busy machine.
+const DISTANCE: Duration = Duration::from_millis(700);
+
 /// How a node behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mood {
@@ -59,6 +63,8 @@ pub enum Mood {
     Impostor,
     /// Claims so many records that nobody has.
     Boasting,
+    /// Is far away: its welcome takes a while.
+    Distant,
 }
 
 /// A ledger, shared by all its nodes.
@@ -185,6 +191,9 @@ impl Ledger {
         let mut reader = FrameReader::new(read, MAX_FRAME);
         let mut writer = FrameWriter::new(write, MAX_FRAME);
         while let Ok(Some(message)) = reader.receive::<ToNode>().await {
+            if mood == Mood::Distant && matches!(message, ToNode::Hello { .. }) {
+                tokio::time::sleep(DISTANCE).await;
+            }
             let answer = match message {
                 ToNode::Hello { protocol: PROTOCOL, .. } => Some(self.welcome(mood)),
                 ToNode::Submit { batch } => self.submit(batch, mood),

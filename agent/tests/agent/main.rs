@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
 
 mod config;
+mod failover;
 mod fake_node;
 mod full_disk;
 mod process;

@@ -174,6 +174,8 @@ pub fn timing() -> Timing {
         connect: Duration::from_secs(5),
         ping: Duration::from_millis(100),
         dead: Duration::from_millis(400),
+        patience: Duration::from_secs(10),
+        look: Duration::from_secs(60),
         pause_min: Duration::from_millis(5),
         pause_max: Duration::from_millis(20),
         pause_slow: Duration::from_millis(50),

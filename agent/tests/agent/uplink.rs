@@ -16,19 +16,19 @@ use crate::{
 };
 
 /// An agent's spool and a ledger.
-struct World {
+pub struct World {
     dir: tempfile::TempDir,
-    certificates: Certificates,
-    ledger: Ledger,
+    pub certificates: Certificates,
+    pub ledger: Ledger,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (certificates, ledger) = (Certificates::new(), Ledger::new());
         World { dir: tempfile::tempdir().unwrap(), certificates, ledger }
     }
 
-    fn spool(&self) -> Spool {
+    pub fn spool(&self) -> Spool {
         let dir = self.dir.path().join("spool");
         match open(&dir).unwrap() {
             spool if spool.is_established() => spool,
@@ -39,19 +39,19 @@ impl World {
         }
     }
 
-    fn settings(&self, nodes: &[&Node]) -> UplinkSettings {
+    pub fn settings(&self, nodes: &[&Node]) -> UplinkSettings {
         let nodes = nodes.iter().map(|node| node.address.clone()).collect();
         settings(&self.certificates, &self.ledger.policy(), nodes, self.dir.path())
     }
 
-    fn evidence(&self) -> Vec<String> {
+    pub fn evidence(&self) -> Vec<String> {
         let files = fs::read_dir(self.dir.path().join("evidence")).into_iter().flatten();
         files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect()
     }
 }
 
 /// Runs the uplink until something holds.
-async fn serve(settings: &UplinkSettings, feed: Feed, what: &str, holds: impl FnMut() -> bool) {
+pub async fn serve(settings: &UplinkSettings, feed: Feed, what: &str, holds: impl FnMut() -> bool) {
     let uplink = Uplink::new(Arc::new(settings.clone()), feed);
     tokio::select! {
         reason = uplink.run() => panic!("the uplink stopped before '{what}': {reason}"),
@@ -59,11 +59,11 @@ async fn serve(settings: &UplinkSettings, feed: Feed, what: &str, holds: impl Fn
     }
 }
 
-fn problems(settings: &UplinkSettings, reason: &'static str) -> u64 {
+pub fn problems(settings: &UplinkSettings, reason: &'static str) -> u64 {
     settings.metrics.uplink_problems.get_or_create(&ReasonLabel { reason }).get()
 }
 
-fn receipted(settings: &UplinkSettings) -> u64 {
+pub fn receipted(settings: &UplinkSettings) -> u64 {
     settings.metrics.records_receipted.get()
 }
 
@@ -96,7 +96,7 @@ async fn every_sealed_record_reaches_the_ledger_and_is_released_after_its_receip
 }
 
 /// Seals some batches into the spool; what nobody took stays in it.
-fn fill(world: &World, batches: u64) -> Vec<Vec<u8>> {
+pub fn fill(world: &World, batches: u64) -> Vec<Vec<u8>> {
     let mut spool = world.spool();
     let mut sealer = Sealer::new(spool.log().frontier);
     let mut encoded = Vec::new();
@@ -109,12 +109,12 @@ fn fill(world: &World, batches: u64) -> Vec<Vec<u8>> {
     encoded
 }
 
-fn total(batches: u64) -> u64 {
+pub fn total(batches: u64) -> u64 {
     (0..batches).map(|n| 10 + n).sum()
 }
 
 /// Serves a spool that was filled before, until all its records have receipts.
-async fn drain(world: &World, settings: &UplinkSettings, records: u64) {
+pub async fn drain(world: &World, settings: &UplinkSettings, records: u64) {
     let (spooling, feed) = spooling(world.spool(), u64::MAX, &settings.metrics);
     serve(settings, feed, "all receipts", || receipted(settings) == records).await;
     spooling.stop();

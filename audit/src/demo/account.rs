@@ -27,8 +27,8 @@ pub(super) struct Account {
     pub(super) duplicated: u64,
 }
 
-/// Reads the whole ledger over HTTPS, checks it against its checkpoint, and compares.
-pub(super) fn read(site: &Site, written: &[Vec<u8>]) -> Result<Account, Failure> {
+/// Reads the whole ledger over HTTPS from a node, checks it against its checkpoint, and compares.
+pub(super) fn read(site: &Site, node: usize, written: &[Vec<u8>]) -> Result<Account, Failure> {
     let (_, policy) = read_policy(&site.path("policy"))?;
     let mut missing: HashMap<&[u8], i64> = HashMap::new();
     for line in written {
@@ -41,7 +41,7 @@ pub(super) fn read(site: &Site, written: &[Vec<u8>]) -> Result<Account, Failure>
         crl: Some(site.path("pki/crl.pem")),
     };
     let mut account = Account { written: written.len() as u64, ..Account::default() };
-    let address = format!("127.0.0.1:{}", site.https_port);
+    let address = format!("127.0.0.1:{}", site.node_ports(node).https);
     block_on(async {
         let mut tiles = Tiles::connect(&address, files).await?;
         let checkpoint = tiles.read_all(&policy, |entry| {

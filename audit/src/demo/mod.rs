@@ -6,8 +6,10 @@
 
 mod account;
 mod meter;
+mod outage;
 mod tamper;
 mod traffic;
+mod watch;
 
 use crate::{
     client::read_policy,
@@ -17,9 +19,13 @@ use crate::{
     site::{AgentOptions, LedgerOptions, Process, Site},
 };
 use account::Account;
-use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 pub use meter::{Meter, Reading};
+use rustix::process::Signal;
+use service::members::FaultModel;
 use std::{
     path::PathBuf,
     process::ExitCode,
@@ -27,16 +33,26 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use traffic::Traffic;
+use watch::Watcher;
 
 /// Show the whole way on this machine: a gateway's growing log and syslog over TLS become records
-/// of a ledger, one of them is proven offline, and tampering is noticed.
+/// of a ledger, one of them is proven offline, and tampering is noticed. In a ledger that bears it
+/// a node is killed meanwhile, and another loses its disk; both come back.
 ///
 /// Goes on until Ctrl-C. The last line is JSON with what was measured.
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
+    /// How many nodes the ledger has
+    #[arg(long, default_value = "4",
+        value_parser = PossibleValuesParser::new(["1", "3", "4", "7"]).map(|n| n.parse::<usize>().unwrap_or(1)))]
+    nodes: usize,
+    /// What the nodes are protected against, 'byzantine' or 'crash' [default: byzantine; crash for
+    /// 3 nodes, which bear nothing else]
+    #[arg(long)]
+    fault_model: Option<FaultModel>,
     /// Stop after one round
     #[arg(long)]
     once: bool,
@@ -52,6 +68,13 @@ pub struct DemoArgs {
     /// Seconds of traffic in a round
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(2..=3600))]
     seconds: u64,
+}
+
+impl DemoArgs {
+    fn fault_model(&self) -> FaultModel {
+        let default = if self.nodes == 3 { FaultModel::Crash } else { FaultModel::Byzantine };
+        self.fault_model.unwrap_or(default)
+    }
 }
 
 /// How long the last receipts may take.
@@ -95,7 +118,7 @@ impl Drop for Place {
 
 struct Running {
     site: Site,
-    ledger: Process,
+    nodes: Vec<Process>,
     agent: Process,
 }
 
@@ -109,15 +132,16 @@ fn demo(args: &DemoArgs) -> Result<bool, Failure> {
         return Err(Failure(format!("{shown} holds an earlier run: remove it or name another")));
     }
     say("site", &format!("PKI, keys, policy and configurations in {}", dir.display()));
-    let mut running = start(&dir)?;
+    let mut running = start(&dir, args)?;
     let traffic = Traffic::start(&running.site, args.rate, Arc::clone(&stop)).map_err(fail)?;
-    let mut meter = Meter::new(running.site.agent_metrics_port);
-    let round = Duration::from_secs(args.seconds);
-    watch(&mut meter, &traffic, &stop, Some(round), true)?;
-    let shown = prove(&running.site, &mut meter)?;
+    let meter = Meter::new(running.site.agent_metrics_port);
+    let watcher = Watcher { meter: &meter, traffic: &traffic, stop: &stop };
+    let read_from = round(args, &mut running, &watcher)?;
+    let shown = prove(&running.site, &meter)?;
     if !args.once {
         say("running", "until Ctrl-C");
-        watch(&mut meter, &traffic, &stop, None, false)?;
+        watcher.watch(None)?;
+        watcher.say()?;
     }
     let written = traffic.finish().map_err(fail)?;
     say(
@@ -125,71 +149,64 @@ fn demo(args: &DemoArgs) -> Result<bool, Failure> {
         &format!("{} lines were written; waiting for the last receipts", written.len()),
     );
     let last = meter.wait_receipted(written.len() as u64, SETTLE)?;
-    let account = account::read(&running.site, &written)?;
+    outage::wait_agreed(&mut running)?;
+    let account = account::read(&running.site, read_from, &written)?;
     summary(args, &mut running, &account, &last, shown)?;
     let good = account.lost == 0 && account.duplicated == 0 && shown.verified && shown.tampered;
     if args.keep {
         keep(&mut running);
     } else {
-        running.agent.stop(SETTLE).map_err(fail)?;
-        running.ledger.stop(SETTLE).map_err(fail)?;
+        end(&mut running)?;
     }
-    print_json(&account, &last, shown);
+    print_json(args, &account, &last, shown);
     Ok(good)
 }
 
-fn start(dir: &std::path::Path) -> Result<Running, Failure> {
-    let site = Site::make(dir).map_err(fail)?;
-    site.configure_ledger(&LedgerOptions::default()).map_err(fail)?;
+fn start(dir: &std::path::Path, args: &DemoArgs) -> Result<Running, Failure> {
+    let model = args.fault_model();
+    let site = Site::make_with(dir, args.nodes, model).map_err(fail)?;
+    site.configure_nodes(&LedgerOptions::default()).map_err(fail)?;
     let log = site.path("kong.log");
     let file = format!(
         "[[source.file]]\nname = \"kong\"\npaths = [{log:?}]\nformat = \"kong\"\n{}",
         site.syslog_source()
     );
     site.configure_agent(&AgentOptions::new(AGENT, file)).map_err(fail)?;
-    let ledger = site.start_ledger().map_err(fail)?;
-    say("ledger", &format!("logseal-ledger node1, process {}", ledger.pid()));
+    let nodes = site.start_nodes().map_err(fail)?;
+    for (index, node) in nodes.iter().enumerate() {
+        let (name, pid) = (site.node_name(index), node.pid());
+        say("ledger", &format!("logseal-ledger {name}, process {pid}"));
+    }
+    if nodes.len() > 1 {
+        let must = model.quorum(nodes.len());
+        say("cluster", &format!("{}; {must} must agree", model.explain(nodes.len())));
+        model.warnings(nodes.len()).iter().for_each(|warning| say("warning", warning));
+    }
     site.enrol(AGENT).map_err(fail)?;
     say("enrol", "the operator enrolled the key of agent gw01: an entry of the ledger");
     let agent = site.start_agent(AGENT).map_err(fail)?;
     say("agent", &format!("logseal-agent gw01, process {}", agent.pid()));
-    Ok(Running { site, ledger, agent })
+    Ok(Running { site, nodes, agent })
 }
 
-/// Shows progress until the time is over, or until Ctrl-C.
-fn watch(
-    meter: &mut Meter,
-    traffic: &Traffic,
-    stop: &AtomicBool,
-    limit: Option<Duration>,
-    rotate: bool,
-) -> Result<(), Failure> {
-    let begun = Instant::now();
-    let style = ProgressStyle::with_template("{spinner} {msg}");
-    let bar = ProgressBar::new_spinner()
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    let mut rotated = !rotate;
-    while !stop.load(Ordering::Relaxed) && limit.is_none_or(|limit| begun.elapsed() < limit) {
-        if !rotated && limit.is_some_and(|limit| begun.elapsed() > limit / 2) {
-            traffic.rotate();
-            rotated = true;
-            bar.suspend(|| say("rotate", "kong.log was renamed and a new one begun"));
+/// One round of traffic, with what may befall a ledger in its middle; gives back the node from
+/// which the ledger is to be read.
+fn round(args: &DemoArgs, running: &mut Running, watcher: &Watcher) -> Result<usize, Failure> {
+    let half = Duration::from_secs(args.seconds) / 2;
+    watcher.watch(Some(half))?;
+    watcher.traffic.rotate();
+    say("rotate", "kong.log was renamed and a new one begun");
+    if args.fault_model().tolerates(args.nodes) == 0 {
+        if args.nodes > 1 {
+            say("outage", "none is shown: without any one of its nodes this ledger stands still");
         }
-        let reading = meter.read()?;
-        bar.set_message(progress_line(&reading, traffic.written()));
-        bar.tick();
-        std::thread::sleep(Duration::from_millis(200));
+        watcher.watch(Some(half))?;
+        watcher.say()?;
+        return Ok(0);
     }
-    bar.finish_and_clear();
-    say("traffic", &progress_line(&meter.read()?, traffic.written()));
-    Ok(())
-}
-
-fn progress_line(reading: &Reading, written: u64) -> String {
-    format!(
-        "written {written}  read {}  sealed {}  committed {}  receipt p50 {:.0} ms, p99 {:.0} ms",
-        reading.lines, reading.sealed, reading.receipted, reading.p50_ms, reading.p99_ms
-    )
+    watcher.watch(Some(half / 2))?;
+    watcher.say()?;
+    outage::show(running, watcher, half / 2)
 }
 
 /// What the evidence of one record showed.
@@ -199,7 +216,7 @@ struct Shown {
     tampered: bool,
 }
 
-fn prove(site: &Site, meter: &mut Meter) -> Result<Shown, Failure> {
+fn prove(site: &Site, meter: &Meter) -> Result<Shown, Failure> {
     let reading = meter.wait_receipted(1, SETTLE)?;
     let n = reading.receipted / 2;
     let dir = site.path("evidence");
@@ -261,9 +278,19 @@ fn summary(
 
 fn keep(running: &mut Running) {
     running.agent.let_go();
-    running.ledger.let_go();
-    let (agent, ledger) = (running.agent.pid(), running.ledger.pid());
-    say("kept", &format!("both programs are running; 'kill {agent} {ledger}' stops them"));
+    running.nodes.iter_mut().for_each(Process::let_go);
+    let programs = std::iter::once(&running.agent).chain(&running.nodes);
+    let pids: Vec<String> = programs.map(|program| program.pid().to_string()).collect();
+    say("kept", &format!("all programs are running; 'kill {}' stops them", pids.join(" ")));
+}
+
+/// Stops everything; nodes all at once, so that none waits for the others.
+fn end(running: &mut Running) -> Result<(), Failure> {
+    running.agent.stop(SETTLE).map_err(fail)?;
+    let runs: Vec<&mut Process> =
+        running.nodes.iter_mut().filter_map(|node| node.is_running().then_some(node)).collect();
+    runs.iter().try_for_each(|node| node.signal(Signal::TERM)).map_err(fail)?;
+    runs.into_iter().try_for_each(|node| node.wait(SETTLE).map(drop)).map_err(fail)
 }
 
 /// The last line, in this order.
@@ -277,9 +304,10 @@ struct Measured {
     tamper_detected: bool,
     p50_ms: f64,
     p99_ms: f64,
+    nodes: usize,
 }
 
-fn print_json(account: &Account, last: &Reading, shown: Shown) {
+fn print_json(args: &DemoArgs, account: &Account, last: &Reading, shown: Shown) {
     let measured = Measured {
         records: account.records,
         receipts: last.receipted,
@@ -287,13 +315,14 @@ fn print_json(account: &Account, last: &Reading, shown: Shown) {
         duplicated: account.duplicated,
         verified: shown.verified,
         tamper_detected: shown.tampered,
-        p50_ms: round(last.p50_ms),
-        p99_ms: round(last.p99_ms),
+        p50_ms: tenths(last.p50_ms),
+        p99_ms: tenths(last.p99_ms),
+        nodes: args.nodes,
     };
     println!("{}", serde_json::to_string(&measured).expect("plain numbers"));
 }
 
-fn round(ms: f64) -> f64 {
+fn tenths(ms: f64) -> f64 {
     (ms * 10.0).round() / 10.0
 }
 
@@ -305,4 +334,30 @@ fn say(step: &str, text: &str) {
 fn on_interrupt(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
     let stop = Arc::clone(stop);
     ctrlc::set_handler(move || stop.store(true, Ordering::Relaxed)).map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        demo: DemoArgs,
+    }
+
+    #[test]
+    fn nodes_are_killed_only_where_the_ledger_bears_it() {
+        let bears = |args: &str| {
+            let args = Cli::parse_from(format!("x {args}").split_whitespace()).demo;
+            (args.nodes, args.fault_model(), args.fault_model().tolerates(args.nodes))
+        };
+        assert_eq!(bears(""), (4, FaultModel::Byzantine, 1));
+        assert_eq!(bears("--nodes 1"), (1, FaultModel::Byzantine, 0));
+        assert_eq!(bears("--nodes 3"), (3, FaultModel::Crash, 1));
+        assert_eq!(bears("--nodes 3 --fault-model byzantine"), (3, FaultModel::Byzantine, 0));
+        assert_eq!(bears("--nodes 7"), (7, FaultModel::Byzantine, 2));
+        assert!(Cli::try_parse_from(["x", "--nodes", "2"]).is_err());
+    }
 }

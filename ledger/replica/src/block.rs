@@ -13,7 +13,8 @@ use record::{
     merkle::{EntryIndex, Frontier},
 };
 
-/// The most bytes of a block's bodies. Large enough for a full batch, small enough to vote on quickly.
+/// The most bytes of a block's bodies. Large enough for a full batch, small enough to vote on
+/// quickly, and to be sent whole in one frame with everything around them.
 pub const MAX_BLOCK_BYTES: usize = 8 << 20;
 /// The most batches in a block.
 pub const MAX_BLOCK_BATCHES: usize = 1024;

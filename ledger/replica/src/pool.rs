@@ -270,15 +270,19 @@ impl Pool {
     /// Picks what fits into one block; it stays in the pool until it is committed.
     pub(crate) fn pick(&self) -> Picked {
         let mut picked = Picked::default();
-        let enrolments = self.enrolments.iter().take(MAX_BLOCK_ENROLMENTS);
-        picked.enrolments.extend(enrolments.map(|(_, e, b)| (e.clone(), b.clone())));
         let evidence = self.evidence.iter().take(MAX_BLOCK_EVIDENCE);
         picked.evidence.extend(evidence.map(|(_, e, b)| (e.clone(), b.clone())));
-        let mut bytes = 0;
+        let mut bytes: usize = picked.evidence.iter().map(|(_, encoded)| encoded.len()).sum();
+        for (_, enrolment, encoded) in self.enrolments.iter().take(MAX_BLOCK_ENROLMENTS) {
+            bytes += encoded.len();
+            if bytes > MAX_BLOCK_BYTES {
+                return picked;
+            }
+            picked.enrolments.push((enrolment.clone(), encoded.clone()));
+        }
         for pending in self.order.iter().filter_map(|digest| self.batches.get(digest)) {
             bytes += pending.encoded.len();
-            let full = picked.batches.len() == MAX_BLOCK_BATCHES || bytes > MAX_BLOCK_BYTES;
-            if full && !picked.batches.is_empty() {
+            if picked.batches.len() == MAX_BLOCK_BATCHES || bytes > MAX_BLOCK_BYTES {
                 break;
             }
             picked.batches.push(pending.clone());

@@ -4,7 +4,7 @@ use crate::{
     store::{ReadError, StoreReader},
     view::Head,
 };
-use record::{Checkpoint, merkle::EntryIndex};
+use record::merkle::EntryIndex;
 
 /// Hashes or entries of a full tile.
 const FULL: u64 = 256;
@@ -44,9 +44,7 @@ impl Tile {
 
     /// The tile's bytes, for the tree of the newest checkpoint.
     pub(super) fn read(self, store: &StoreReader, head: &Head) -> Result<Vec<u8>, TileError> {
-        let checkpoint =
-            Checkpoint::parse(head.checkpoint.text()).map_err(|_| TileError::NotFound)?;
-        let size = checkpoint.size.0;
+        let size = head.size.0;
         match self {
             Tile::Hashes { level, index, width } => {
                 let file = usize::from(level);

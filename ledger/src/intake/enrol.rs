@@ -1,10 +1,14 @@
 //! Checking an enrolment: an operator's statement, signed with the key of the certificate that the
-//! connection was made with.
+//! connection was made with. Other nodes check it again, against the CA that all of them trust.
+
+use link::{Role, tls::ReloadingServer};
 
 use record::{
     Origin, UnixSeconds,
     enrolment::{Enrolment, EnrolmentError},
 };
+use replica::Vouch;
+use std::sync::Arc;
 
 /// How far an enrolment's time may be from the node's, in seconds.
 const MAX_DRIFT: u64 = 300;
@@ -31,6 +35,27 @@ pub enum EnrolError {
     },
 }
 
+/// Checks enrolments that another node took.
+pub struct Operators {
+    /// Knows the CA and its revocation list.
+    pub tls: Arc<ReloadingServer>,
+    /// The ledger.
+    pub ledger: Origin,
+}
+
+impl Vouch for Operators {
+    fn operator_signed(&self, enrolment: &Enrolment) -> bool {
+        signed(&self.ledger, enrolment)
+            && self.tls.would_admit(&enrolment.certificate, Role::Operator)
+    }
+}
+
+fn signed(ledger: &Origin, enrolment: &Enrolment) -> bool {
+    let Enrolment { agent, key, time, certificate, signature } = enrolment;
+    let statement = Enrolment::statement(ledger, agent, *key, *time);
+    link::statement::verifies(certificate, statement.as_bytes(), signature)
+}
+
 /// Reads an enrolment and checks it. `certificate` is that of the connection, whose role and
 /// validity TLS has checked.
 pub fn check(
@@ -46,9 +71,7 @@ pub fn check(
     if enrolment.time.0.abs_diff(now.0) > MAX_DRIFT {
         return Err(EnrolError::Time { found: enrolment.time, now });
     }
-    let Enrolment { agent, key, time, .. } = &enrolment;
-    let statement = Enrolment::statement(ledger, agent, *key, *time);
-    if !link::statement::verifies(certificate, statement.as_bytes(), &enrolment.signature) {
+    if !signed(ledger, &enrolment) {
         return Err(EnrolError::Signature);
     }
     Ok(enrolment)

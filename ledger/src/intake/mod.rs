@@ -8,14 +8,20 @@
 mod enrol;
 mod session;
 
+pub use enrol::Operators;
+
 use crate::{metrics::Metrics, node::Command, store::StoreReader, view::View};
 use link::{Identity, tls::ReloadingServer};
 use service::signals::Shutdown;
 use std::{
-    sync::{Arc, mpsc::SyncSender},
+    sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
 
 /// The most connections at one time.
 const MAX_CONNECTIONS: usize = 1024;
@@ -29,7 +35,7 @@ pub struct Context {
     /// The store, for reading.
     pub store: Arc<StoreReader>,
     /// The node's thread.
-    pub node: SyncSender<Command>,
+    pub node: mpsc::Sender<Command>,
     /// Metrics.
     pub metrics: Metrics,
     /// The store's directory, whose free space is reported.

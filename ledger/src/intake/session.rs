@@ -16,7 +16,7 @@ use record::{
     merkle::EntryIndex,
 };
 use replica::Pending;
-use std::{net::SocketAddr, sync::mpsc::TrySendError, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::{ReadHalf, WriteHalf},
     net::TcpStream,
@@ -185,6 +185,7 @@ impl Session<'_> {
             ToNode::Enrol { enrolment } if role == Role::Operator => self.enrol(enrolment).await,
             ToNode::Record { agent, n } if role.may_read_records() => self.record(&agent, n).await,
             ToNode::Status if role.may_read_records() => self.status().await,
+            ToNode::Cluster if role.may_read_records() => self.cluster().await,
             _ => {
                 let message = format!("a certificate with the role '{role}' does not allow this");
                 self.refuse(RefusalCode::Role, message).await
@@ -229,6 +230,7 @@ impl Session<'_> {
     /// Verifies a batch on a thread that may take its time, then hands it to the node.
     async fn verify(&mut self, batch: SealedBatch, encoded: Vec<u8>) -> Result<(), SessionError> {
         let Some(log) = self.log.clone() else { return Ok(()) };
+        let before = log.clone();
         let origin = self.context.store.params().origin.clone();
         let mut codec = std::mem::take(&mut self.codec);
         let mut bundle = std::mem::take(&mut self.bundle);
@@ -241,7 +243,7 @@ impl Session<'_> {
         match verified {
             Ok(verified) => {
                 self.log = Some(verified.log_state());
-                let pending = Box::new(Pending::new(verified, encoded));
+                let pending = Box::new(Pending::new(verified, before, encoded.into()));
                 let reply = self.answers.clone();
                 self.tell(Command::Batch { pending, reply }).await
             }
@@ -281,8 +283,12 @@ impl Session<'_> {
         };
         let (store, head) = (self.context.store.clone(), self.context.view.head());
         let (name, key, size) = (agent.to_string(), log.key, log.frontier.size());
+        let Some(checkpoint) = head.checkpoint.clone() else {
+            let message = "the node has not heard yet that a quorum stands behind a checkpoint";
+            return self.refuse(RefusalCode::Busy, format!("{message}: ask again")).await;
+        };
         let read = tokio::task::spawn_blocking(move || {
-            store.record(&agent, EntryIndex(n), key, &head.checkpoint)
+            store.record(&agent, EntryIndex(n), key, &checkpoint)
         });
         match read.await.map_err(|_| SessionError::Stopping)? {
             Ok(Some(evidence)) => self.answer(FromNode::Record(Box::new(evidence))).await,
@@ -299,18 +305,29 @@ impl Session<'_> {
 
     async fn status(&mut self) -> Result<(), SessionError> {
         let (view, head) = (&self.context.view, self.context.view.head());
-        let size = head.checkpoint.text().lines().nth(1).and_then(|line| line.parse().ok());
+        let (height, size) = view.tip();
         let status = NodeStatus {
             node: view.name.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            height: head.height.0,
-            size: size.unwrap_or_default(),
-            checkpoint: head.checkpoint.to_string(),
+            height: height.0,
+            size: size.0,
+            checkpoint: head.checkpoint.as_ref().map(ToString::to_string).unwrap_or_default(),
             agents: view.agents(),
             disk_free: service::disk::free_bytes(&self.context.dir).unwrap_or_default(),
             accepting: view.accepting(),
         };
         self.answer(FromNode::Status(status)).await
+    }
+
+    async fn cluster(&mut self) -> Result<(), SessionError> {
+        match self.context.view.cluster() {
+            Some(cluster) if cluster.peers.is_empty() => {
+                let message = "this is a ledger of one node: it has no cluster";
+                self.refuse(RefusalCode::NotFound, message.into()).await
+            }
+            Some(cluster) => self.answer(FromNode::Cluster(Box::new((*cluster).clone()))).await,
+            None => self.refuse(RefusalCode::Busy, "the node is starting: ask again".into()).await,
+        }
     }
 
     async fn ask_log(&self, agent: &AgentName) -> Result<Option<LogState>, SessionError> {
@@ -321,15 +338,7 @@ impl Session<'_> {
 
     /// Hands a command to the node's thread, and waits while its queue is full.
     async fn tell(&self, command: Command) -> Result<(), SessionError> {
-        match self.context.node.try_send(command) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Disconnected(_)) => Err(SessionError::Stopping),
-            Err(TrySendError::Full(command)) => {
-                let node = self.context.node.clone();
-                let sent = tokio::task::spawn_blocking(move || node.send(command).is_ok()).await;
-                if matches!(sent, Ok(true)) { Ok(()) } else { Err(SessionError::Stopping) }
-            }
-        }
+        self.context.node.send(command).await.map_err(|_| SessionError::Stopping)
     }
 
     async fn answer(&self, message: FromNode) -> Result<(), SessionError> {

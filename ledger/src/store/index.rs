@@ -78,6 +78,19 @@ pub struct BatchPlace {
     pub digest: Hash,
 }
 
+impl BatchPlace {
+    /// Where a batch of a block that was just executed stands.
+    pub(crate) fn of(executed: &Executed, placed: &Placed) -> Self {
+        let nth = executed.placed.iter().position(|other| other == placed).unwrap_or_default();
+        BatchPlace {
+            height: executed.block.header.height,
+            nth: nth as u32,
+            first: placed.first,
+            digest: placed.digest,
+        }
+    }
+}
+
 /// The index.
 #[derive(Clone)]
 pub struct Index {

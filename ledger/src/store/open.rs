@@ -27,6 +27,8 @@ pub struct Opened {
     pub state: LedgerState,
     /// Blocks that were executed again.
     pub replayed: u64,
+    /// The newest checkpoint that a quorum was known to stand behind at the last flush.
+    pub published: Option<SignedNote>,
 }
 
 pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> {
@@ -51,22 +53,27 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> 
     ));
     let mut store = Store { dir: dir.to_owned(), blocks, tree, index, reader };
     let (state, replayed) = catch_up(&mut store, &options.params, state)?;
-    check_signed(dir, &options.params, &state)?;
-    Ok(Opened { store, state, replayed })
+    let published = check_signed(dir, &options.params, &state)?;
+    Ok(Opened { store, state, replayed, published })
 }
 
 /// Refuses a history that is not the one the newest kept checkpoint was signed for, or ends before
 /// it: going on would sign two roots at one size.
-fn check_signed(dir: &Path, params: &Params, state: &LedgerState) -> Result<(), StoreError> {
+fn check_signed(
+    dir: &Path,
+    params: &Params,
+    state: &LedgerState,
+) -> Result<Option<SignedNote>, StoreError> {
     let path = dir.join("checkpoint");
     let bytes = match std::fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(StoreError::io(&path))?,
     };
-    let signed = SignedNote::parse(&bytes).ok().and_then(|n| Checkpoint::parse(n.text()).ok());
+    let note = SignedNote::parse(&bytes).ok();
+    let signed = note.as_ref().and_then(|note| Checkpoint::parse(note.text()).ok());
     let Some(signed) = signed.filter(|signed| signed.origin == params.origin) else {
         tracing::warn!(path = %path.display(), "no checkpoint of this ledger; it is written again");
-        return Ok(());
+        return Ok(None);
     };
     let (size, root) = (state.tree.size(), state.tree.root());
     if size < signed.size || (size == signed.size && root != signed.root) {
@@ -75,7 +82,7 @@ fn check_signed(dir: &Path, params: &Params, state: &LedgerState) -> Result<(), 
             signed: format!("{} entries", signed.size),
         });
     }
-    Ok(())
+    Ok(note)
 }
 
 fn make_private(dir: &Path) -> Result<(), StoreError> {

@@ -68,6 +68,11 @@ impl StoreReader {
         self.index.batch(key)
     }
 
+    /// A block in its binary form, by its record of the block log.
+    pub fn block_bytes(&self, seq: journal::Seq) -> Result<Vec<u8>, ReadError> {
+        Ok(self.blocks.read(seq)?)
+    }
+
     /// A block.
     pub fn block(&self, height: Height) -> Result<Block, ReadError> {
         let bytes = self.blocks.read(seq_of(height))?;

@@ -53,3 +53,21 @@ fn what_administrators_exchange_makes_the_members_file_that_their_nodes_accept()
     assert!(said.contains("cluster: 1 node, fault model crash: none may fail"), "{said}");
     assert_eq!(run(&site, "logseal-ledger", &["policy"], &config), before);
 }
+
+#[test]
+fn a_node_that_is_down_is_passed_over_and_a_ledger_of_one_is_shown_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::make(dir.path()).unwrap();
+    site.configure_ledger(&LedgerOptions::default()).unwrap();
+    let _node = site.start_ledger().unwrap();
+    let said = run(&site, "logseal", &["status"], &site.path("auditor.toml"));
+    assert!(said.starts_with("node node1  version "), "{said}");
+    assert!(said.contains("takes batches") && said.contains("checkpoint holds"), "{said}");
+    let [nobody] = logseal::site::free_ports().unwrap();
+    let operator = site.path("operator.toml");
+    let text = std::fs::read_to_string(&operator).unwrap();
+    let two = text.replace("nodes = [", &format!("nodes = [\"127.0.0.1:{nobody}\", "));
+    std::fs::write(&operator, two).unwrap();
+    site.configure_agent(&AgentOptions::new("gw01", kong_source(&site))).unwrap();
+    site.enrol("gw01").unwrap();
+}

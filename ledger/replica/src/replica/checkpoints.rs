@@ -53,8 +53,8 @@ impl Checkpoints {
         Checkpoints { signed, sizes: BTreeMap::new(), published: None }
     }
 
-    pub(super) fn published(&self) -> Option<&SignedNote> {
-        self.published.as_ref().map(|head| &head.checkpoint)
+    pub(super) fn published(&self) -> Option<&Head> {
+        self.published.as_ref()
     }
 }
 

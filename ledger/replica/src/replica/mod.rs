@@ -41,7 +41,6 @@ use record::{
     enrolment::Enrolment,
     evidence::Evidence,
     merkle::EntryIndex,
-    note::SignedNote,
     seal::Seal,
 };
 use std::{
@@ -426,8 +425,13 @@ impl Replica {
         Ok(())
     }
 
+    /// This node's place among the members.
+    pub fn own(&self) -> NodeIndex {
+        self.own
+    }
+
     /// The newest checkpoint that a quorum stands behind, if this process has seen one.
-    pub fn published(&self) -> Option<&SignedNote> {
+    pub fn published(&self) -> Option<&Head> {
         self.checkpoints.published()
     }
 

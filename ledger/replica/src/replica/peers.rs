@@ -22,6 +22,8 @@ pub enum Slowness {
     Prompt,
     /// It cannot be reached.
     Unreachable,
+    /// It does not vote, because it lost what it voted before.
+    Abstaining,
     /// It let its turn pass, or lied, not long ago.
     Distrusted,
 }
@@ -76,6 +78,8 @@ impl Peer {
     fn slowness(&self, now: Ticks) -> Slowness {
         if !self.up {
             Slowness::Unreachable
+        } else if self.abstains_until > self.height {
+            Slowness::Abstaining
         } else if self.distrusted.is_some_and(|until| now < until) {
             Slowness::Distrusted
         } else {

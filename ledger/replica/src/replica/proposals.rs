@@ -12,7 +12,7 @@ use crate::{
     state::Slot,
 };
 use bytes::Bytes;
-use record::{Hash, batch::MAX_ENCODED_BATCH};
+use record::Hash;
 
 /// The most blocks that are looked at in one height.
 const MAX_CANDIDATES: usize = 64;
@@ -209,8 +209,10 @@ impl Replica {
             Body::Verified(pending) => pending.encoded().len(),
             Body::Loose(bytes) => bytes.len(),
         };
-        let total: usize = named.batches.iter().map(size).sum();
-        if total > MAX_BLOCK_BYTES.max(MAX_ENCODED_BATCH) {
+        let others = named.enrolments.iter().map(|(_, encoded)| encoded.len());
+        let others = others.chain(named.evidence.iter().map(|(_, encoded)| encoded.len()));
+        let total = named.batches.iter().map(size).chain(others).sum::<usize>();
+        if total > MAX_BLOCK_BYTES {
             return Err(Refusal::TooLarge);
         }
         let (params, members, state) = (&self.params, &self.members, &self.state);
