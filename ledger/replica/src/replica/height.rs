@@ -1,6 +1,6 @@
 //! One height: what the engine wants done, and when a height begins and ends.
 
-use super::{Event, Output, Replica, proposals::Candidate, standing::UNKNOWN};
+use super::{Event, Output, Replica, proposals::Candidate};
 use crate::{
     block::Certificate,
     engine::{Action, EngineError, Signed, Timer},
@@ -40,15 +40,9 @@ impl Replica {
     /// for a height to be decided so that it may vote again.
     fn wants_idle_block(&self) -> bool {
         let tip = self.state.height;
-<<<<<<< HEAD
-        let waits = |peer: &super::Peer| {
-            peer.up && peer.abstains_until > tip && peer.abstains_until != UNKNOWN
-        };
-=======
         // It cannot honestly wait for more: it took the heights of others, and added two.
         let near = tip.0 + 1..=tip.0 + 2;
         let waits = |peer: &super::Peer| peer.up && near.contains(&peer.abstains_until.0);
->>>>>>> h3
         self.pool.has_evidence() || self.peers.iter().any(waits)
     }
 

@@ -15,7 +15,7 @@ use record::{FaultModel, block::Height};
 use std::collections::BTreeMap;
 
 /// Stands for a height that a node that does not vote does not know yet.
-pub(super) const UNKNOWN: Height = Height(u64::MAX);
+const UNKNOWN: Height = Height(u64::MAX);
 
 /// What an empty store means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,14 +79,9 @@ impl Replica {
     /// The height before which this node does not vote, for its status; none is known at first.
     pub(super) fn abstains_until(&self) -> Height {
         match &self.standing {
-<<<<<<< HEAD
             Standing::Voting => Height(0),
             Standing::Rejoining { until: Some(until), .. } => *until,
             _ => UNKNOWN,
-=======
-            Standing::Rejoining { until, .. } => until.unwrap_or(Height(u64::MAX)),
-            _ => Height(0),
->>>>>>> h3
         }
     }
 
