@@ -17,7 +17,7 @@ use logseal_record::{
     cosignature::Cosignature,
     crypto::SigningKey,
     enrolment::Enrolment,
-    entry::{Built, Enterprise, Field, Header, LogElement, Message, restore},
+    entry::{Built, Enterprise, Entry, Field, Header, LogElement, Message, restore},
     equivocation::{Equivocation, EquivocationKind, Statement, VOTE_DOMAIN},
     merkle::{
         EntryIndex, Frontier, NodeId, NodeSource, inclusion_proof, leaf_hash, node_hash,
