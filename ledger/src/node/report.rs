@@ -57,9 +57,9 @@ impl Node {
                     tracing::error!(peer, problem, since, "a proposal was not voted for");
                 }
             }
-            Event::Evidence(evidence) => {
-                let (kind, culprit) = (evidence.kind.as_str(), evidence.culprit.as_str());
-                self.metrics.evidence(kind);
+            Event::Equivocation(equivocation) => {
+                let (kind, culprit) = (equivocation.kind.as_str(), equivocation.culprit.as_str());
+                self.metrics.equivocation(kind);
                 tracing::error!(
                     kind,
                     culprit,
