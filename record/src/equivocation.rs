@@ -152,7 +152,8 @@ impl Equivocation {
     pub fn verify(&self) -> Result<(), EquivocationError> {
         let [a, b] = &self.statements;
         let parts = self.kind.split(&a.bytes).zip(self.kind.split(&b.bytes));
-        let ((shared_a, rest_a), (shared_b, rest_b)) = parts.ok_or(EquivocationError::NoConflict)?;
+        let ((shared_a, rest_a), (shared_b, rest_b)) =
+            parts.ok_or(EquivocationError::NoConflict)?;
         if shared_a != shared_b || rest_a == rest_b || a.bytes > b.bytes {
             return Err(EquivocationError::NoConflict);
         }
@@ -284,11 +285,16 @@ mod tests {
         assert_eq!(votes(&vote(7, 1), &vote(7, 2)), Ok(()));
         assert_eq!(votes(&vote(7, 1), &vote(8, 2)), Err(EquivocationError::NoConflict));
         assert_eq!(votes(&vote(7, 1), &vote(7, 1)), Err(EquivocationError::NoConflict));
-        let cosignatures = |a: &[u8], b: &[u8]| equivocation(EquivocationKind::Cosignatures, a, b).verify();
+        let cosignatures =
+            |a: &[u8], b: &[u8]| equivocation(EquivocationKind::Cosignatures, a, b).verify();
         let (a, b) = (cosigned(1, 7, "AAAA"), cosigned(2, 7, "BBBB"));
         assert_eq!(cosignatures(&a, &b), Ok(()));
         let renewed = cosigned(9, 7, "AAAA");
-        assert_eq!(cosignatures(&a, &renewed), Err(EquivocationError::NoConflict), "renewed honestly");
+        assert_eq!(
+            cosignatures(&a, &renewed),
+            Err(EquivocationError::NoConflict),
+            "renewed honestly"
+        );
         let grown = cosigned(2, 8, "BBBB");
         assert_eq!(cosignatures(&a, &grown), Err(EquivocationError::NoConflict));
     }

@@ -1,8 +1,8 @@
 //! What must never happen, looked for after every step.
 
 use record::{
-    AgentName, Hash, batch::SealedBatch, equivocation::Equivocation, merkle::Frontier, note::SignedNote,
-    policy::Policy,
+    AgentName, Hash, batch::SealedBatch, equivocation::Equivocation, merkle::Frontier,
+    note::SignedNote, policy::Policy,
 };
 use replica::{
     Event, Executed, Members, Message,

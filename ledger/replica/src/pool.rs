@@ -5,7 +5,9 @@
 //! chain yet, or not any more, is kept as bytes for a while, in case somebody
 //! proposes it.
 
-use crate::block::{MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_ENROLMENTS, MAX_BLOCK_EQUIVOCATIONS};
+use crate::block::{
+    MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_ENROLMENTS, MAX_BLOCK_EQUIVOCATIONS,
+};
 use bytes::Bytes;
 use record::{
     AgentName, Hash,

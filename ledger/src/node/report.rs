@@ -81,7 +81,10 @@ impl Node {
             Event::Slow { peer, slow } => {
                 let peer = self.name(peer);
                 if slow {
-                    tracing::warn!(peer, "a node let its turn pass: its proposals are not waited for");
+                    tracing::warn!(
+                        peer,
+                        "a node let its turn pass: its proposals are not waited for"
+                    );
                 } else {
                     tracing::info!(peer, "a node proposes again");
                 }

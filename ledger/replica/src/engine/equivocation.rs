@@ -9,7 +9,10 @@ use record::{
 };
 
 /// All double votes and double proposals that the engine saw at a height.
-pub(super) fn equivocation(members: &Members, found: &MisbehaviorEvidence<Ledger>) -> Vec<Equivocation> {
+pub(super) fn equivocation(
+    members: &Members,
+    found: &MisbehaviorEvidence<Ledger>,
+) -> Vec<Equivocation> {
     let mut all = Vec::new();
     for (address, pairs) in found.votes.iter() {
         for (a, b) in pairs {

@@ -180,7 +180,9 @@ impl Replica {
                 .map(|bytes| (BodyKind::Batch, bytes))
                 .or_else(|| self.candidate_body(digest))
                 .or_else(|| self.pool.enrolment(digest).map(|(_, b)| (BodyKind::Enrolment, b)))
-                .or_else(|| self.pool.equivocation(digest).map(|(_, b)| (BodyKind::Equivocation, b)));
+                .or_else(|| {
+                    self.pool.equivocation(digest).map(|(_, b)| (BodyKind::Equivocation, b))
+                });
             if let Some((kind, bytes)) = found {
                 self.send(Some(from), Message::Body(kind, bytes));
             }

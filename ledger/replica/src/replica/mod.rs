@@ -409,7 +409,8 @@ impl Replica {
         let header = &executed.block.header;
         assert_eq!(self.writing.take(), Some(header.height), "one block at a time");
         executed.apply(&mut self.state);
-        let digests = || header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
+        let digests =
+            || header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
         self.keep_seals(&header.batches);
         self.pool.remove(digests());
         let committed: BTreeSet<&Hash> = digests().collect();

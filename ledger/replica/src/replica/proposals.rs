@@ -181,7 +181,11 @@ impl Replica {
         let named = Named {
             enrolments: header.enrolments.iter().filter_map(|d| self.pool.enrolment(d)).collect(),
             batches: header.batches.iter().filter_map(|d| self.pool.batch(d)).collect(),
-            equivocations: header.equivocations.iter().filter_map(|d| self.pool.equivocation(d)).collect(),
+            equivocations: header
+                .equivocations
+                .iter()
+                .filter_map(|d| self.pool.equivocation(d))
+                .collect(),
         };
         let Some(Candidate::Waiting(waiting)) = self.candidates.remove(&id) else {
             return Ok(());
@@ -288,7 +292,8 @@ impl Replica {
             {
                 waiting.asked = now;
                 let header = &waiting.header;
-                let all = header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
+                let all =
+                    header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
                 missing.extend(all.filter(|digest| !self.pool.has(digest)).copied());
             }
         }
