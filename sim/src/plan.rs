@@ -139,10 +139,15 @@ impl Plan {
 
     fn draw_faults(&mut self, rng: &mut Rng) {
         let count = rng.pick(&[0, 5, 15, 40]);
-        let stormy = rng.permille(400);
-        for _ in 0..count {
+        let (stormy, brittle) = (rng.permille(400), rng.permille(200));
+        for _ in 0..if brittle { 100 } else { count } {
             let at = rng.within(SECOND / 10..self.calm);
-            let fault = self.draw(rng, stormy);
+            let fault = if brittle {
+                let (node, down) = (rng.index(self.nodes), rng.pick(&[20_000, 20_000, 300_000]));
+                Fault::Crash { node, steps: rng.within(1..60) as u32, down }
+            } else {
+                self.draw(rng, stormy)
+            };
             self.faults.push((at, fault));
         }
         self.faults.sort_by_key(|(at, _)| *at);

@@ -1,4 +1,5 @@
-//! The project's chores: `cargo xtask test`, `cargo xtask bench spine`, `cargo xtask bench cluster`.
+//! The project's chores: `cargo xtask test`, `cargo xtask sim`, `cargo xtask bench spine`,
+//! `cargo xtask bench cluster`.
 
 mod setup;
 
@@ -18,6 +19,12 @@ enum Chore {
     /// Set up what the tests need from Debian, build the programs, run all tests
     Test {
         /// Passed on to cargo test, such as a package (-p record) or a filter
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+    /// Run the ledger's nodes in simulated worlds, one a seed; '--help' has the options
+    Sim {
+        /// Passed on: --first 1 --seeds 300 --trace --keep-going --json
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
@@ -42,6 +49,7 @@ enum Bench {
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Test { rest } => test(&rest),
+        Chore::Sim { rest } => sim(&rest),
         Chore::Bench { what: Bench::Spine, rest } => bench("bench-spine", &rest),
         Chore::Bench { what: Bench::Cluster, rest } => {
             setup::debian().and_then(|()| bench("bench-cluster", &rest))
@@ -59,7 +67,18 @@ fn main() -> ExitCode {
 fn test(rest: &[String]) -> Result<(), String> {
     setup::debian()?;
     cargo(&["build", "--workspace", "--bins"], &[])?;
-    if rest.is_empty() { cargo(&["test", "--workspace"], &[]) } else { cargo(&["test"], rest) }
+    if !rest.is_empty() {
+        return cargo(&["test"], rest);
+    }
+    cargo(&["test", "--workspace"], &[])?;
+    // What it takes to lie is in no build of the whole workspace, so the simulator is built apart.
+    cargo(&["test", "--package", "logseal-sim", "--features", "planted-bugs"], &[])?;
+    sim(&[])
+}
+
+fn sim(rest: &[String]) -> Result<(), String> {
+    let run = ["run", "--quiet", "--package", "logseal-sim", "--features", "byzantine", "--"];
+    cargo(&run, rest)
 }
 
 fn bench(name: &str, rest: &[String]) -> Result<(), String> {
