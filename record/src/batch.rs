@@ -108,6 +108,9 @@ pub enum BatchError {
         /// This seal's time.
         found: UnixSeconds,
     },
+    /// A heartbeat that is not newer than the seal before it: it may be that very one.
+    #[error("the heartbeat is not newer than the previous seal, of {0}")]
+    Repeated(UnixSeconds),
     /// The seal is not by the agent's enrolled key.
     #[error("the seal is not signed by the enrolled key of this agent")]
     Signature,
@@ -228,6 +231,10 @@ impl SealedBatch {
         }
         if self.seal.time < state.sealed {
             return Err(BatchError::Time { previous: state.sealed, found: self.seal.time });
+        }
+        // A heartbeat leaves the log as it is: only its time keeps it from being taken twice.
+        if self.count == 0 && self.seal.time == state.sealed {
+            return Err(BatchError::Repeated(state.sealed));
         }
         let mut after = state.frontier.clone();
         let mut leaves = Vec::with_capacity(self.count as usize);

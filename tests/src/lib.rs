@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails loudly")]
 
 pub mod cluster;
+pub mod figures;
 pub mod wire;
 
 use link::tls::TlsFiles;

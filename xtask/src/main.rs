@@ -1,4 +1,5 @@
-//! The project's chores: `cargo xtask test`, `cargo xtask bench spine`.
+//! The project's chores: `cargo xtask test`, `cargo xtask sim`, `cargo xtask bench spine`,
+//! `cargo xtask bench cluster`.
 
 mod setup;
 
@@ -21,6 +22,12 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Run the ledger's nodes in simulated worlds, one a seed; '--help' has the options
+    Sim {
+        /// Passed on: --first 1 --seeds 300 --trace --keep-going --json
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// Measure; the last line is JSON
     Bench {
         /// What to measure
@@ -35,12 +42,18 @@ enum Chore {
 enum Bench {
     /// File to receipt, with one agent and one node
     Spine,
+    /// File to receipt, with one agent and four nodes, next to rsyslog
+    Cluster,
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Test { rest } => test(&rest),
-        Chore::Bench { what: Bench::Spine, rest } => bench(&rest),
+        Chore::Sim { rest } => sim(&rest),
+        Chore::Bench { what: Bench::Spine, rest } => bench("bench-spine", &rest),
+        Chore::Bench { what: Bench::Cluster, rest } => {
+            setup::debian().and_then(|()| bench("bench-cluster", &rest))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,13 +67,23 @@ fn main() -> ExitCode {
 fn test(rest: &[String]) -> Result<(), String> {
     setup::debian()?;
     cargo(&["build", "--workspace", "--bins"], &[])?;
-    if rest.is_empty() { cargo(&["test", "--workspace"], &[]) } else { cargo(&["test"], rest) }
+    if !rest.is_empty() {
+        return cargo(&["test"], rest);
+    }
+    cargo(&["test", "--workspace"], &[])?;
+    // What it takes to lie is in no build of the whole workspace, so the simulator is built apart.
+    cargo(&["test", "--package", "logseal-sim", "--features", "planted-bugs"], &[])?;
+    sim(&[])
 }
 
-fn bench(rest: &[String]) -> Result<(), String> {
+fn sim(rest: &[String]) -> Result<(), String> {
+    let run = ["run", "--quiet", "--package", "logseal-sim", "--features", "byzantine", "--"];
+    cargo(&run, rest)
+}
+
+fn bench(name: &str, rest: &[String]) -> Result<(), String> {
     cargo(&["build", "--release", "--workspace", "--bins"], &[])?;
-    let run =
-        ["run", "--release", "--quiet", "--package", "logseal-tests", "--bin", "bench-spine", "--"];
+    let run = ["run", "--release", "--quiet", "--package", "logseal-tests", "--bin", name, "--"];
     cargo(&run, rest)
 }
 

@@ -19,11 +19,15 @@ pub mod execute;
 mod members;
 pub mod message;
 mod now;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 mod pool;
 mod replica;
 pub mod state;
 
 pub use block::{Block, BlockError, BlockHeader, Certificate};
+#[cfg(feature = "byzantine")]
+pub use engine::forge;
 pub use engine::{EngineError, verify_certificate};
 pub use execute::{BlockTree, ExecuteError, Executed, Placed};
 pub use members::{MAX_NODES, Member, Members, MembersError, NodeIndex};

@@ -321,6 +321,10 @@ impl Session<'_> {
 
     async fn cluster(&mut self) -> Result<(), SessionError> {
         match self.context.view.cluster() {
+            Some(cluster) if cluster.peers.is_empty() => {
+                let message = "this is a ledger of one node: it has no cluster";
+                self.refuse(RefusalCode::NotFound, message.into()).await
+            }
             Some(cluster) => self.answer(FromNode::Cluster(Box::new((*cluster).clone()))).await,
             None => self.refuse(RefusalCode::Busy, "the node is starting: ask again".into()).await,
         }

@@ -170,6 +170,8 @@ pub struct Node {
     options: Options,
     commands: mpsc::Receiver<Command>,
     answers: Answers,
+    /// What was logged of nodes that do what they should not.
+    faults: report::Faults,
     /// The versions of the nodes that are connected.
     versions: BTreeMap<NodeName, String>,
     begun: Instant,
@@ -204,6 +206,7 @@ impl Node {
             options,
             commands,
             answers: Answers::default(),
+            faults: report::Faults::default(),
             versions: BTreeMap::new(),
             begun,
             unflushed: None,
@@ -283,7 +286,9 @@ impl Node {
             }
             Err(error) => {
                 self.metrics.peers.violation(&name);
-                tracing::error!(peer = %name, %error, "a node sent what is no message");
+                if let Some(since) = self.faults.note(name.as_str()) {
+                    tracing::error!(peer = %name, %error, since, "a node sent what is no message");
+                }
                 Ok(())
             }
         }

@@ -49,6 +49,10 @@ impl Node {
         let Some(outlets) = &self.links.outlets else { return };
         let lane = if message.is_bulk() { Lane::Bulk } else { Lane::Control };
         let frame = Bytes::from(message.encode());
+        if frame.len() > lane.max_frame() {
+            tracing::error!(bytes = frame.len(), %lane, "a message is too large to be sent");
+            return;
+        }
         let own = self.replica.own();
         for (index, member) in self.replica.members().iter() {
             if index != own && to.is_none_or(|to| to == index) {

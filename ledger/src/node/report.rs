@@ -3,10 +3,41 @@
 use super::{Node, NodeError, REPORT_EVERY};
 use link::message::{ClusterStatus, NodeState, PeerStatus};
 use replica::{Event, NodeIndex, Slowness, Standing};
-use std::time::Instant;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 /// A clock that is further off than this is worth a warning, in milliseconds.
 const CLOCK_ALARM_MS: u64 = 1000;
+
+/// How often a node's faults are logged: a node that lies can do so often.
+const FAULTS_EVERY: Duration = Duration::from_secs(1);
+
+/// Keeps nodes that lie from filling the log.
+#[derive(Default)]
+pub(super) struct Faults(BTreeMap<String, (Instant, u64)>);
+
+impl Faults {
+    /// How many faults of `peer` were not logged since the last that was, if this one is to be.
+    pub(super) fn note(&mut self, peer: &str) -> Option<u64> {
+        let now = Instant::now();
+        match self.0.get_mut(peer) {
+            Some((last, unsaid)) if now.duration_since(*last) < FAULTS_EVERY => {
+                *unsaid += 1;
+                None
+            }
+            Some((last, unsaid)) => {
+                *last = now;
+                Some(std::mem::take(unsaid))
+            }
+            None => {
+                self.0.insert(peer.to_owned(), (now, 0));
+                Some(0)
+            }
+        }
+    }
+}
 
 impl Node {
     /// Logs and counts what the replica noticed.
@@ -15,16 +46,20 @@ impl Node {
             Event::Fault { peer, problem } => {
                 let peer = self.name(peer);
                 self.metrics.fault(&peer, "message");
-                tracing::error!(peer, problem, "a node did what no honest node does");
+                if let Some(since) = self.faults.note(&peer) {
+                    tracing::error!(peer, problem, since, "a node did what no honest node does");
+                }
             }
             Event::Refused { peer, problem } => {
                 let peer = self.name(peer);
                 self.metrics.fault(&peer, "proposal");
-                tracing::error!(peer, problem, "a proposal was not voted for");
+                if let Some(since) = self.faults.note(&peer) {
+                    tracing::error!(peer, problem, since, "a proposal was not voted for");
+                }
             }
-            Event::Evidence(evidence) => {
-                let (kind, culprit) = (evidence.kind.as_str(), evidence.culprit.as_str());
-                self.metrics.evidence(kind);
+            Event::Equivocation(equivocation) => {
+                let (kind, culprit) = (equivocation.kind.as_str(), equivocation.culprit.as_str());
+                self.metrics.equivocation(kind);
                 tracing::error!(
                     kind,
                     culprit,
@@ -34,16 +69,22 @@ impl Node {
             Event::Diverged { peer, size } => {
                 let peer = self.name(peer);
                 self.metrics.fault(&peer, "diverged");
-                tracing::error!(
-                    peer,
-                    size,
-                    "a node cosigned another root at this size: one of the two holds another history"
-                );
+                if let Some(since) = self.faults.note(&peer) {
+                    tracing::error!(
+                        peer,
+                        size,
+                        since,
+                        "a node cosigned another root at this size: one of the two holds another history"
+                    );
+                }
             }
             Event::Slow { peer, slow } => {
                 let peer = self.name(peer);
                 if slow {
-                    tracing::warn!(peer, "a node let its turn pass: its proposals are not waited for");
+                    tracing::warn!(
+                        peer,
+                        "a node let its turn pass: its proposals are not waited for"
+                    );
                 } else {
                     tracing::info!(peer, "a node proposes again");
                 }

@@ -7,10 +7,11 @@ use logseal::{
     demo::Meter,
     site::{AgentOptions, LedgerOptions, Process, Site, corpus::Corpus},
 };
+use logseal_tests::figures::{median, round2, write_corpus};
 use serde_json::json;
 use std::{
     fs::File,
-    io::{BufWriter, Write},
+    io::Write,
     os::unix::fs::MetadataExt,
     path::Path,
     time::{Duration, Instant},
@@ -79,7 +80,7 @@ fn main() {
     println!("latency, linger 5 ms: p50 {p50_5:.1} ms, p99 {p99_5:.1} ms");
     ledger.stop(LIMIT).unwrap();
 
-    let of = |value: fn(&Round) -> f64| median(rounds.iter().map(value).collect());
+    let of = |value: fn(&Round) -> f64| median(rounds.iter().map(value));
     let line = json!({
         "bench": "spine",
         "records_per_s": of(|r| r.per_second).round(),
@@ -126,10 +127,7 @@ fn throughput(
     receipted: u64,
 ) -> Round {
     let hidden = site.path(format!("corpus-{number}"));
-    let mut corpus = Corpus::new(number as u64 + 1, service::clock::now().0);
-    let mut file = BufWriter::new(File::create(&hidden).unwrap());
-    (0..lines).for_each(|_| writeln!(file, "{}", corpus.line("bench")).unwrap());
-    file.into_inner().unwrap().sync_all().unwrap();
+    write_corpus(&hidden, number as u64 + 1, lines);
     let cpu = |process: &Process| process.cpu_time().unwrap();
     let (agent_before, node_before, begun) = (cpu(agent), cpu(ledger), Instant::now());
     std::fs::rename(&hidden, site.path(format!("logs/{number}.log"))).unwrap();
@@ -191,13 +189,4 @@ fn disk_bytes(dir: &Path) -> u64 {
             if data.is_dir() { disk_bytes(&entry.path()) } else { data.blocks() * 512 }
         })
         .sum()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn round2(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }

@@ -11,7 +11,7 @@ use record::{
     block::Height,
     cosignature::Cosignature,
     crypto::Signature,
-    evidence::{Evidence, EvidenceKind, Statement},
+    equivocation::{Equivocation, EquivocationKind, Statement},
     note::{NoteSignature, SignedNote},
 };
 use std::collections::BTreeMap;
@@ -80,6 +80,17 @@ impl Replica {
         self.peers[usize::from(self.own.0)].signed = time;
         self.send(None, Message::Cosigned(cosigned));
         self.publish_checkpoint(size);
+    }
+
+    /// Cosigns a block that is only voted for.
+    #[cfg(feature = "planted-bugs")]
+    pub(super) fn cosign_early(&mut self, id: Hash) {
+        let Some(super::Candidate::Ready(executed)) = self.candidates.get(&id) else { return };
+        let (size, root) = (executed.block.header.size, executed.block.header.root);
+        let (height, time) = (executed.block.header.height, self.now.wall.seconds());
+        let text = self.checkpoint_text(size, root);
+        let signature = Cosignature::sign(self.identity.cosigner.key(), &text, time).signature;
+        self.send(None, Message::Cosigned(Cosigned { height, size, root, time, signature }));
     }
 
     /// Renews the cosignature when its interval is over, so that readers know how fresh it is.
@@ -154,13 +165,13 @@ impl Replica {
             let text = self.checkpoint_text(c.size, c.root);
             Statement { bytes: Cosignature::statement(&text, c.time), signature: c.signature }
         };
-        let evidence = Evidence::new(
-            EvidenceKind::Cosignatures,
+        let equivocation = Equivocation::new(
+            EquivocationKind::Cosignatures,
             member.name.clone(),
             member.cosigner.public(),
             [statement(a), statement(b)],
         );
-        self.convict(evidence);
+        self.convict(equivocation);
     }
 
     /// Publishes the checkpoint of this size if a quorum agrees with us on it, or has renewed it.

@@ -158,7 +158,7 @@ impl Replica {
             peer.take_sample(now, status);
         }
         self.note_height(from, status.height);
-        self.heard_height(from, status.height);
+        self.heard_height(from, status.height, status.abstains_until > status.height);
     }
 
     /// A node has said, or shown, that it has this block.
@@ -167,7 +167,8 @@ impl Replica {
         peer.height = peer.height.max(height);
     }
 
-    /// A proposal of this node came in time to be looked at.
+    /// This node proposed what can be voted for: it is waited for again. One that only sends
+    /// something, at once or late, would cost the whole patience each time it is its turn.
     pub(super) fn note_proposal(&mut self, signer: NodeIndex) {
         if self.peer_mut(signer).distrusted.take().is_some() {
             self.event(Event::Slow { peer: signer, slow: false });
@@ -212,8 +213,9 @@ impl Peer {
             return;
         };
         let middle = status.echo.0 as i64 + (round_trip / 2) as i64;
-        let theirs = status.clock.0 as i64 - status.held as i64;
-        let sample = Sample { offset_ms: theirs - middle, round_trip, at: now.ticks };
+        // What it says may be anything.
+        let theirs = (status.clock.0 as i64).saturating_sub(status.held as i64);
+        let sample = Sample { offset_ms: theirs.saturating_sub(middle), round_trip, at: now.ticks };
         let keep = self
             .sample
             .is_some_and(|old| old.round_trip < round_trip && now.ticks.since(old.at) < SAMPLE_AGE);

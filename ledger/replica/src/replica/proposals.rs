@@ -2,17 +2,17 @@
 
 use super::{Event, Replica};
 use crate::{
-    block::{BlockHeader, MAX_BLOCK_BYTES},
+    block::{Block, BlockHeader, MAX_BLOCK_BYTES},
     engine::EngineError,
     execute::{self, ExecuteError, Executed, Named},
     members::NodeIndex,
-    message::Message,
+    message::{BodyKind, Message},
     now::Ticks,
     pool::Body,
     state::Slot,
 };
 use bytes::Bytes;
-use record::{Hash, batch::MAX_ENCODED_BATCH};
+use record::Hash;
 
 /// The most blocks that are looked at in one height.
 const MAX_CANDIDATES: usize = 64;
@@ -94,7 +94,6 @@ impl Replica {
         id: Hash,
         header: &[u8],
     ) -> Result<(), EngineError> {
-        self.note_proposal(signer);
         let decoded = BlockHeader::decode(header).ok().filter(|header| header.id() == id);
         let Some(header) = decoded else {
             self.fault(from, "a proposal without the header that it is for");
@@ -170,7 +169,7 @@ impl Replica {
     fn complete(&mut self, id: Hash, ask: bool) -> Result<(), EngineError> {
         let Some(Candidate::Waiting(waiting)) = self.candidates.get(&id) else { return Ok(()) };
         let header = &waiting.header;
-        let all = header.batches.iter().chain(&header.enrolments).chain(&header.evidence);
+        let all = header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
         let missing: Vec<Hash> = all.filter(|digest| !self.pool.has(digest)).copied().collect();
         if !missing.is_empty() {
             if ask {
@@ -182,7 +181,11 @@ impl Replica {
         let named = Named {
             enrolments: header.enrolments.iter().filter_map(|d| self.pool.enrolment(d)).collect(),
             batches: header.batches.iter().filter_map(|d| self.pool.batch(d)).collect(),
-            evidence: header.evidence.iter().filter_map(|d| self.pool.evidence(d)).collect(),
+            equivocations: header
+                .equivocations
+                .iter()
+                .filter_map(|d| self.pool.equivocation(d))
+                .collect(),
         };
         let Some(Candidate::Waiting(waiting)) = self.candidates.remove(&id) else {
             return Ok(());
@@ -200,8 +203,8 @@ impl Replica {
     }
 
     fn execute(&mut self, header: &BlockHeader, named: Named) -> Result<Executed, Refusal> {
-        let counts = (named.enrolments.len(), named.batches.len(), named.evidence.len());
-        let expected = (header.enrolments.len(), header.batches.len(), header.evidence.len());
+        let counts = (named.enrolments.len(), named.batches.len(), named.equivocations.len());
+        let expected = (header.enrolments.len(), header.batches.len(), header.equivocations.len());
         if counts != expected {
             // A body under the digest of another kind.
             return Err(ExecuteError::Unreadable.into());
@@ -210,8 +213,10 @@ impl Replica {
             Body::Verified(pending) => pending.encoded().len(),
             Body::Loose(bytes) => bytes.len(),
         };
-        let total: usize = named.batches.iter().map(size).sum();
-        if total > MAX_BLOCK_BYTES.max(MAX_ENCODED_BATCH) {
+        let others = named.enrolments.iter().map(|(_, encoded)| encoded.len());
+        let others = others.chain(named.equivocations.iter().map(|(_, encoded)| encoded.len()));
+        let total = named.batches.iter().map(size).chain(others).sum::<usize>();
+        if total > MAX_BLOCK_BYTES {
             return Err(Refusal::TooLarge);
         }
         let (params, members, state) = (&self.params, &self.members, &self.state);
@@ -240,7 +245,12 @@ impl Replica {
         valid: bool,
     ) -> Result<(), EngineError> {
         if valid {
+            self.note_proposal(self.proposer(self.engine.height(), round));
             self.log_block(id);
+            #[cfg(feature = "planted-bugs")]
+            if crate::planted::has(crate::planted::Bug::CosignBeforeCommit) {
+                self.cosign_early(id);
+            }
         }
         self.engine.judge(round, pol_round, id, valid)?;
         self.drain()
@@ -252,7 +262,7 @@ impl Replica {
             Candidate::Waiting(waiting) => {
                 let header = &waiting.header;
                 let mut all =
-                    header.batches.iter().chain(&header.enrolments).chain(&header.evidence);
+                    header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
                 all.any(|named| *named == digest).then_some(*id)
             }
             _ => None,
@@ -282,7 +292,8 @@ impl Replica {
             {
                 waiting.asked = now;
                 let header = &waiting.header;
-                let all = header.batches.iter().chain(&header.enrolments).chain(&header.evidence);
+                let all =
+                    header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
                 missing.extend(all.filter(|digest| !self.pool.has(digest)).copied());
             }
         }
@@ -292,15 +303,32 @@ impl Replica {
         }
     }
 
-    /// A body of a block that is executed but not durable yet.
-    pub(super) fn candidate_body(&self, digest: &Hash) -> Option<Bytes> {
+    /// A body of a block that is executed but not durable yet: after a restart the pool is empty,
+    /// and whoever is locked on that block must be able to show all of it.
+    pub(super) fn candidate_body(&self, digest: &Hash) -> Option<(BodyKind, Bytes)> {
         self.candidates.values().find_map(|candidate| match candidate {
-            Candidate::Ready(executed) => {
-                let block = &executed.block;
-                let at = block.header.batches.iter().position(|named| named == digest)?;
-                Some(block.batches[at].encoded.clone())
-            }
+            Candidate::Ready(executed) => body_of(&executed.block, digest),
             _ => None,
         })
     }
+
+    /// A block of what waits here, as of another time than the one that was proposed.
+    #[cfg(feature = "byzantine")]
+    pub fn forge_block(&self, time: record::UnixMillis) -> BlockHeader {
+        let slot = Slot { proposer: self.identity.name.clone(), time };
+        let picked = self.pool.pick();
+        execute::propose(&self.params, &self.members, &self.state, &slot, picked).block.header
+    }
+}
+
+fn body_of(block: &Block, digest: &Hash) -> Option<(BodyKind, Bytes)> {
+    let at = |named: &[Hash]| named.iter().position(|named| named == digest);
+    let header = &block.header;
+    if let Some(at) = at(&header.batches) {
+        return Some((BodyKind::Batch, block.batches[at].encoded.clone()));
+    }
+    if let Some(at) = at(&header.enrolments) {
+        return Some((BodyKind::Enrolment, block.enrolments[at].clone()));
+    }
+    at(&header.equivocations).map(|at| (BodyKind::Equivocation, block.equivocations[at].clone()))
 }

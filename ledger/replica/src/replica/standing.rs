@@ -11,11 +11,11 @@ use crate::{
     members::{Members, NodeIndex},
     state::LedgerState,
 };
-use record::block::Height;
+use record::{FaultModel, block::Height};
 use std::collections::BTreeMap;
 
 /// Stands for a height that a node that does not vote does not know yet.
-pub(super) const UNKNOWN: Height = Height(u64::MAX);
+const UNKNOWN: Height = Height(u64::MAX);
 
 /// What an empty store means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Replica {
         self.standing == Standing::Voting
     }
 
-    /// The height before which this node does not vote, for its status.
+    /// The height before which this node does not vote, for its status; none is known at first.
     pub(super) fn abstains_until(&self) -> Height {
         match &self.standing {
             Standing::Voting => Height(0),
@@ -85,9 +85,11 @@ impl Replica {
         }
     }
 
-    /// Another node said at which height it is.
-    pub(super) fn heard_height(&mut self, from: NodeIndex, height: Height) {
+    /// Another node said at which height it is, and whether it lost its own store.
+    pub(super) fn heard_height(&mut self, from: NodeIndex, height: Height, forgot: bool) {
         match &mut self.standing {
+            // It may have been further before, so its word bounds nothing.
+            Standing::Rejoining { .. } if forgot => return,
             Standing::Blank { heard } => {
                 heard.insert(from, height);
             }
@@ -98,6 +100,19 @@ impl Replica {
             _ => return,
         }
         self.reconsider_standing();
+    }
+
+    /// The newest of these heights that can be trusted not to be made up. Among those who may lie
+    /// is this node itself, which forgot; so at most one fewer of the others do, and above the
+    /// highest honest height are at most so many.
+    fn newest_of(&self, heard: &BTreeMap<NodeIndex, Height>) -> Height {
+        let liars = match self.members.fault_model() {
+            FaultModel::Byzantine => self.members.tolerates().saturating_sub(1),
+            FaultModel::Crash => 0,
+        };
+        let mut heights: Vec<Height> = heard.values().copied().collect();
+        heights.sort_unstable_by(|a, b| b.cmp(a));
+        heights.get(liars).copied().unwrap_or_default()
     }
 
     pub(super) fn reconsider_standing(&mut self) {
@@ -118,8 +133,7 @@ impl Replica {
             Standing::Rejoining { heard, until: None } if heard.len() >= enough => {
                 // Each was in the height after its newest block. Our own last vote was there, or
                 // one height further if we had decided that one before the others.
-                let newest = heard.values().max().copied().unwrap_or_default();
-                let until = Some(Height(newest.0 + 2));
+                let until = Some(Height(self.newest_of(heard).0.saturating_add(2)));
                 Standing::Rejoining { heard: heard.clone(), until }
             }
             Standing::Rejoining { until: Some(until), .. } if self.state.height >= *until => {
@@ -127,6 +141,9 @@ impl Replica {
             }
             _ => return,
         };
+        if matches!(self.standing, Standing::Blank { .. }) && next == Standing::Voting {
+            self.log_begun();
+        }
         self.standing = next.clone();
         self.out.push_back(Output::Event(Event::Standing(next)));
         self.next_status = self.now.ticks;

@@ -120,16 +120,20 @@ impl Replica {
 
     /// All blocks of one request came: more may be needed.
     pub(super) fn handle_served(&mut self, from: NodeIndex) {
-        let ours = self.sync.asked.is_some_and(|(peer, _)| peer == from);
-        if ours {
-            self.sync.asked = None;
-            let ahead = self.peers[usize::from(from.0)].height > self.state.height;
-            if ahead
-                && self.peers[usize::from(from.0)].up
-                && self.sync.served_some(self.state.height)
-            {
+        let (ours, tip) =
+            (self.sync.asked.is_some_and(|(peer, _)| peer == from), self.state.height);
+        if !ours {
+            return;
+        }
+        self.sync.asked = None;
+        let peer = &mut self.peers[usize::from(from.0)];
+        if self.sync.served_some(tip) {
+            if peer.up && peer.height > tip {
                 self.ask_blocks(from);
             }
+        } else if self.writing.is_none() {
+            // It does not have what it said it has; others may.
+            peer.height = peer.height.min(tip);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Records of the vote log: what a restart must know so as not to contradict what was said before.
 //!
 //! ```text
-//! u8 version = 1 | u8 kind | u64 height | input of the engine (kind 1), or block (kind 2)
+//! u8 version = 1 | u8 kind | u64 height | input of the engine (kind 1), block (kind 2), nothing (kind 3)
 //! ```
 
 use super::{Output, Replica, proposals::Candidate};
@@ -15,13 +15,14 @@ use record::{Hash, block::Height};
 const VERSION: u8 = 1;
 const INPUT: u8 = 1;
 const BLOCK: u8 = 2;
+const BEGUN: u8 = 3;
 const HEAD: usize = 10;
 
 /// The height a record of the vote log is about; `None` if the bytes are none.
 pub fn vote_log_height(record: &[u8]) -> Option<Height> {
     let (head, _) = record.split_at_checked(HEAD)?;
     let height = head[2..].try_into().ok().map(u64::from_be_bytes)?;
-    (head[0] == VERSION && matches!(head[1], INPUT | BLOCK)).then_some(Height(height))
+    (head[0] == VERSION && matches!(head[1], INPUT | BLOCK | BEGUN)).then_some(Height(height))
 }
 
 fn head(kind: u8, height: Height) -> Vec<u8> {
@@ -48,6 +49,7 @@ impl Replica {
             }
             match record[1] {
                 INPUT => self.remembered.push(record[HEAD..].to_vec()),
+                BEGUN => {}
                 _ => self.recall_block(&record[HEAD..]).map_err(broken)?,
             }
         }
@@ -83,6 +85,13 @@ impl Replica {
         let mut record = head(BLOCK, header.height);
         executed.block.encode_parts().iter().for_each(|part| record.extend_from_slice(part));
         self.log(record);
+    }
+
+    /// Remembers that this node may vote in a ledger that begins: if it starts again before it has
+    /// said anything, its empty block log does not mean that a disk was lost.
+    pub(super) fn log_begun(&mut self) {
+        self.log(head(BEGUN, Height(self.state.height.0 + 1)));
+        self.sync_log();
     }
 
     fn log(&mut self, record: Vec<u8>) {
