@@ -43,7 +43,7 @@ pub struct Metrics {
     /// What nodes did that no honest node does, by node and kind.
     pub faults: Family<OfNode, Counter>,
     /// Contradictions that were proven, by kind.
-    pub evidence: Family<Reason, Counter>,
+    pub equivocations: Family<Reason, Counter>,
     /// The connections with the other nodes.
     pub peers: PeerMetrics,
 }
@@ -88,7 +88,7 @@ impl Metrics {
             block_bytes: Gauge::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             faults: Family::default(),
-            evidence: Family::default(),
+            equivocations: Family::default(),
             peers: PeerMetrics::default(),
         };
         let m = metrics.clone();
@@ -106,7 +106,7 @@ impl Metrics {
         r.register("commit_seconds", "From proposal to checkpoint", m.commit_seconds);
         let faults = "Messages and proposals that no honest node makes";
         r.register("node_faults", faults, m.faults);
-        r.register("evidence", "Contradictions that were proven", m.evidence);
+        r.register("equivocations", "Contradictions that were proven", m.equivocations);
         m.peers.register(r);
         metrics
     }
@@ -124,9 +124,9 @@ impl Metrics {
         self.faults.get_or_create(&labels).inc();
     }
 
-    /// Counts evidence.
-    pub fn evidence(&self, kind: &'static str) {
-        self.evidence.get_or_create(&[("kind", kind)]).inc();
+    /// Counts an equivocation.
+    pub fn equivocation(&self, kind: &'static str) {
+        self.equivocations.get_or_create(&[("kind", kind)]).inc();
     }
 }
 

@@ -179,7 +179,13 @@ async fn run_on(config: &Config, rejoin: bool) -> Result<(), RunError> {
             let settings = peer_settings(config, parts.replica.members().digest());
             let PeerListener { listener, server, client } = peers;
             let outlets = peers::start(
-                settings, client, server, listener, inlets, metrics.clone(), &shutdown,
+                settings,
+                client,
+                server,
+                listener,
+                inlets,
+                metrics.clone(),
+                &shutdown,
             );
             let links = PeerLinks { outlets: Some(outlets), ..parts.links };
             Parts { links, ..parts }
@@ -260,7 +266,8 @@ fn put_together(
         true => open_votes(config, &state)?,
         false => (None, vec![]),
     };
-    let blank = blank_start(config, rejoin && clustered, state.height.0 == 0 && vote_log.is_empty())?;
+    let blank =
+        blank_start(config, rejoin && clustered, state.height.0 == 0 && vote_log.is_empty())?;
     let vouch = intake::Operators {
         tls: Arc::clone(&listeners.agent_tls),
         ledger: config.params.origin.clone(),

@@ -2,9 +2,7 @@
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use link::message::{AgentStatus, ClusterStatus};
-use record::{
-    AgentName, NodeName, TreeSize, batch::LogState, block::Height, note::SignedNote,
-};
+use record::{AgentName, NodeName, TreeSize, batch::LogState, block::Height, note::SignedNote};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{

@@ -17,7 +17,7 @@ pub mod cosignature;
 pub mod crypto;
 pub mod enrolment;
 pub mod entry;
-pub mod evidence;
+pub mod equivocation;
 pub mod fault;
 pub mod merkle;
 pub mod name;

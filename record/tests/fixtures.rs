@@ -17,7 +17,8 @@ use logseal_record::{
     cosignature::Cosignature,
     crypto::SigningKey,
     enrolment::Enrolment,
-    entry::{Built, Enterprise, Field, Header, LogElement, Message, restore},
+    entry::{Built, Enterprise, Entry, Field, Header, LogElement, Message, restore},
+    equivocation::{Equivocation, EquivocationKind, Statement, VOTE_DOMAIN},
     merkle::{
         EntryIndex, Frontier, NodeId, NodeSource, inclusion_proof, leaf_hash, node_hash,
         range_proof, root,
@@ -333,6 +334,32 @@ fn the_receipt_of_the_example_proves_its_whole_batch_and_the_seal() {
     let seal = sealed.batch.seal_entry();
     assert!(receipt.verify(&policy, Enterprise::default(), &sealed.leaves, &seal).is_ok());
     assert!(receipt.verify(&policy, Enterprise::default(), &sealed.leaves[..2], &seal).is_err());
+}
+
+/// The node's consensus key (seed 3) voted twice in round 0 of height 2: for two blocks.
+#[test]
+fn an_equivocation_of_today_convicts_in_ten_years() {
+    let key = SigningKey::from_seed(&seed(3));
+    let vote = |value: u8| {
+        let mut bytes = VOTE_DOMAIN.to_vec();
+        bytes.push(1);
+        bytes.extend_from_slice(&2u64.to_be_bytes());
+        bytes.extend_from_slice(&0i64.to_be_bytes());
+        bytes.push(1);
+        bytes.extend_from_slice(&[value; 32]);
+        bytes.extend_from_slice(&key.public().0);
+        let signature = key.sign(&bytes);
+        Statement { bytes, signature }
+    };
+    let (kind, culprit) = (EquivocationKind::Votes, "node1".parse().unwrap());
+    let made = Equivocation::new(kind, culprit, key.public(), [vote(0xbb), vote(0xaa)]);
+    fixtures().pin_hex("equivocation.hex", &made.encode());
+    let entry = made.entry(UnixMillis(1_795_255_347_260), Enterprise::default());
+    fixtures().pin("entry-equivocation", &entry);
+    let read = Equivocation::decode(&fixtures().read_hex("equivocation.hex")).unwrap();
+    assert_eq!(read.verify(), Ok(()));
+    let entry = fixtures().read("entry-equivocation");
+    assert_eq!(Equivocation::from_entry(&Entry::parse(&entry).unwrap()), Some(read));
 }
 
 /// Fenced blocks whose info string is `text fixture=NAME` show that fixture, whole.

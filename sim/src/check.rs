@@ -1,8 +1,8 @@
 //! What must never happen, looked for after every step.
 
 use record::{
-    AgentName, Hash, batch::SealedBatch, evidence::Evidence, merkle::Frontier, note::SignedNote,
-    policy::Policy,
+    AgentName, Hash, batch::SealedBatch, equivocation::Equivocation, merkle::Frontier,
+    note::SignedNote, policy::Policy,
 };
 use replica::{
     Event, Executed, Members, Message,
@@ -148,12 +148,12 @@ impl Checker {
                 return violated(format!("a batch in block {height} is there twice"));
             }
         }
-        for bytes in &executed.block.evidence {
-            let Ok(evidence) = Evidence::decode(bytes) else {
-                return violated(format!("evidence in block {height} cannot be read"));
+        for bytes in &executed.block.equivocations {
+            let Ok(equivocation) = Equivocation::decode(bytes) else {
+                return violated(format!("equivocation in block {height} cannot be read"));
             };
-            self.accused(&evidence)?;
-            *self.convicted.entry(evidence.kind.as_str().to_owned()).or_default() += 1;
+            self.accused(&equivocation)?;
+            *self.convicted.entry(equivocation.kind.as_str().to_owned()).or_default() += 1;
         }
         let (size, root) = (header.size.0, header.root);
         self.roots.insert(size, root);
@@ -161,14 +161,14 @@ impl Checker {
         Ok(())
     }
 
-    fn accused(&self, evidence: &Evidence) -> Verdict {
-        let culprit = evidence.culprit.as_str();
+    fn accused(&self, equivocation: &Equivocation) -> Verdict {
+        let culprit = equivocation.culprit.as_str();
         let liar = self.liars.iter().any(|node| culprit == format!("n{node}"));
         let splitter = self.splitter.as_ref().is_some_and(|agent| agent.as_str() == culprit);
         if liar || splitter {
             return Ok(());
         }
-        violated(format!("CONTRADICTION: {culprit}, {:?}, though it is honest", evidence.kind))
+        violated(format!("CONTRADICTION: {culprit}, {:?}, though it is honest", equivocation.kind))
     }
 
     /// A node says something; `durable` is the height of its disk.
@@ -228,7 +228,7 @@ impl Checker {
             Event::Diverged { peer, size } if self.honest(usize::from(peer.0)) => {
                 violated(format!("DIVERGED: n{node} and n{peer} at size {size}"))
             }
-            Event::Evidence(evidence) => self.accused(evidence),
+            Event::Equivocation(equivocation) => self.accused(equivocation),
             _ => Ok(()),
         }
     }

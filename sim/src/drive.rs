@@ -311,7 +311,7 @@ impl World {
         match event {
             Event::Standing(Standing::Voting) => self.nodes[node].disk.rejoining = false,
             Event::Standing(Standing::Refused { .. }) => return self.refused(node),
-            Event::Evidence(_) => self.tally.one("evidence seen"),
+            Event::Equivocation(_) => self.tally.one("equivocation seen"),
             Event::Refused { .. } => self.tally.one("proposals refused"),
             Event::Fault { .. } => self.tally.one("lies noticed"),
             _ => {}

@@ -213,7 +213,7 @@ fn noise(rng: &mut Rng) -> Message {
         1 => Message::Proposal { signed: bytes.clone(), header: bytes },
         2 => Message::Block(bytes),
         3 => Message::Body(BodyKind::Batch, bytes),
-        4 => Message::Body(BodyKind::Evidence, bytes),
+        4 => Message::Body(BodyKind::Equivocation, bytes),
         5 => Message::Fetch(digests()),
         6 => Message::Have(digests()),
         _ => Message::FetchBlocks(Height(rng.pick(&[0, 1, u64::MAX]))),

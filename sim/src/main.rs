@@ -97,7 +97,7 @@ fn text(summary: &Summary) {
         println!("{count:>12} {what}");
     }
     for (kind, count) in &summary.convicted {
-        println!("{count:>12} evidence of {kind} in ledgers");
+        println!("{count:>12} equivocation of {kind} in ledgers");
     }
     for (lie, [worlds, said, caught]) in &summary.lies {
         println!("{lie:>12}: {worlds} seeds, self-contradiction in {said}, convicted in {caught}");
@@ -124,7 +124,7 @@ fn json(summary: &Summary) {
         "seeds": summary.seeds,
         "virtual_seconds": summary.seconds,
         "counts": summary.tally.counts,
-        "evidence": summary.convicted,
+        "equivocation": summary.convicted,
         "lies": summary.lies,
         "violations": violations,
     });

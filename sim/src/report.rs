@@ -20,7 +20,7 @@ pub struct Outcome {
     pub trace: u64,
     /// What happened how often.
     pub tally: Tally,
-    /// Evidence in the ledger, by kind.
+    /// Equivocation in the ledger, by kind.
     pub convicted: BTreeMap<String, u64>,
     /// How nodes lied.
     pub lies: Vec<String>,
@@ -69,7 +69,7 @@ pub struct Summary {
     pub seeds: u64,
     /// What happened how often, in all of them.
     pub tally: Tally,
-    /// Evidence in the ledgers, by kind.
+    /// Equivocation in the ledgers, by kind.
     pub convicted: BTreeMap<String, u64>,
     /// Worlds in which a node lied in a way, by that way; and in how many of them a node
     /// contradicted itself towards one other, and was convicted.

@@ -57,14 +57,14 @@ fn list(digests: &[Hash]) -> String {
 pub fn block(executed: &Executed) -> String {
     let header = &executed.block.header;
     format!(
-        "block {} {} round {} of {} with {} batches, {} enrolments, {} evidence, {} signatures",
+        "block {} {} round {} of {} with {} batches, {} enrolments, {} equivocation, {} signatures",
         header.height.0,
         short(&header.id()),
         executed.block.certificate.round,
         header.proposer,
         header.batches.len(),
         header.enrolments.len(),
-        header.evidence.len(),
+        header.equivocations.len(),
         signatures(executed),
     )
 }
@@ -72,8 +72,8 @@ pub fn block(executed: &Executed) -> String {
 /// What a node reports.
 pub fn event(event: &Event) -> String {
     match event {
-        Event::Evidence(evidence) => {
-            format!("Evidence {:?} against {}", evidence.kind, evidence.culprit)
+        Event::Equivocation(equivocation) => {
+            format!("Equivocation {:?} against {}", equivocation.kind, equivocation.culprit)
         }
         other => format!("{other:?}"),
     }

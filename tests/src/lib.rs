@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails loudly")]
 
+pub mod cluster;
 pub mod figures;
 pub mod wire;
 

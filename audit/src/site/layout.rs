@@ -2,10 +2,10 @@
 
 use super::{Process, Programs, SiteError};
 use crate::cluster::Ports;
-use certs::{Pki, Request, Timestamp, Validity};
+use certs::{Host, Pki, Request, Timestamp, Validity};
 use service::members::{FaultModel, MAX_NODES};
 use std::{
-    net::TcpListener,
+    net::{IpAddr, Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, SystemTime},
@@ -63,6 +63,22 @@ impl AgentOptions {
     }
 }
 
+/// Where a node runs.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// The address that it listens on, and that all others reach it at.
+    pub address: IpAddr,
+    /// The command that starts it, with its program and arguments behind, such as `ip netns exec
+    /// NAME`; empty if it is simply started.
+    pub within: Vec<String>,
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Home { address: Ipv4Addr::LOCALHOST.into(), within: Vec::new() }
+    }
+}
+
 /// A throw-away site in a folder.
 #[derive(Debug)]
 pub struct Site {
@@ -74,6 +90,8 @@ pub struct Site {
     pub pki: Pki,
     /// What the nodes are protected against, if there are several.
     pub fault_model: FaultModel,
+    /// Where each node runs.
+    pub(super) homes: Vec<Home>,
     /// Where agents, operators and auditors connect to the first node.
     pub agents_port: u16,
     /// Where the other nodes connect to the first.
@@ -115,6 +133,17 @@ impl Site {
     /// operator, auditor and one syslog sender. One node is a ledger of one, without a members
     /// file, whatever the fault model.
     pub fn make_with(dir: &Path, nodes: usize, fault_model: FaultModel) -> Result<Self, SiteError> {
+        Self::make_at(dir, vec![Home::default(); nodes], fault_model)
+    }
+
+    /// As [`Site::make_with`], with a node in each of these places. People and agents are where
+    /// this program is.
+    pub fn make_at(
+        dir: &Path,
+        homes: Vec<Home>,
+        fault_model: FaultModel,
+    ) -> Result<Self, SiteError> {
+        let nodes = homes.len();
         if !(1..=MAX_NODES).contains(&nodes) {
             return Err(SiteError::Other(format!("{nodes} nodes: a ledger has 1 to {MAX_NODES}")));
         }
@@ -140,6 +169,7 @@ impl Site {
             programs,
             pki,
             fault_model,
+            homes,
             agents_port: first.agents,
             peers_port: first.peers,
             https_port: first.https,
@@ -149,7 +179,8 @@ impl Site {
             syslog_port: own[1],
         };
         for index in 0..nodes {
-            site.issue("node", site.node_name(index).as_str())?;
+            let host = Host::Ip(site.homes[index].address);
+            site.issue_for("node", site.node_name(index).as_str(), [host])?;
         }
         for (role, name) in [
             ("agent", "gw01"),
@@ -164,8 +195,17 @@ impl Site {
 
     /// Issues a certificate that holds now.
     pub fn issue(&mut self, role: &str, name: &str) -> Result<(), SiteError> {
+        self.issue_for(role, name, [])
+    }
+
+    fn issue_for(
+        &mut self,
+        role: &str,
+        name: &str,
+        hosts: impl IntoIterator<Item = Host>,
+    ) -> Result<(), SiteError> {
         let validity = Validity::days(Timestamp::from(SystemTime::now()), 30)?;
-        self.pki.issue(&Request::new(role, name, validity)?)?;
+        self.pki.issue(&Request::new(role, name, validity)?.hosts(hosts))?;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ mod nodes;
 mod process;
 mod sender;
 
-pub use layout::{AgentOptions, LedgerOptions, Site, free_ports};
+pub use layout::{AgentOptions, Home, LedgerOptions, Site, free_ports};
 pub use process::{Process, Programs};
 pub use sender::SyslogSender;
 

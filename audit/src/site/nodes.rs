@@ -12,7 +12,10 @@ use crate::{
 use certs::Host;
 use record::{NodeName, Origin};
 use service::{config::Tls, members::Members};
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 /// The origin of every site's ledger.
 const ORIGIN: &str = "demo.logseal.example/access";
@@ -52,9 +55,25 @@ impl Site {
         }
     }
 
+    /// Where agents, operators and auditors reach a node.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn agents_address(&self, index: usize) -> SocketAddr {
+        SocketAddr::new(self.homes[index].address, self.node_ports(index).agents)
+    }
+
+    /// Where a node serves its checkpoint and tiles.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn https_address(&self, index: usize) -> SocketAddr {
+        SocketAddr::new(self.homes[index].address, self.node_ports(index).https)
+    }
+
     /// Where agents, operators and auditors reach the nodes, as a TOML array.
     pub(super) fn agent_addresses(&self) -> String {
-        let address = |index| quoted(format!("127.0.0.1:{}", self.node_ports(index).agents));
+        let address = |index| quoted(self.agents_address(index));
         let nodes: Vec<String> = (0..self.node_count()).map(address).collect();
         format!("[{}]", nodes.join(", "))
     }
@@ -93,8 +112,8 @@ impl Site {
             false => folder.join(&options.store),
         };
         NodePlan {
-            host: Host::Ip(Ipv4Addr::LOCALHOST.into()),
-            listen: Ipv4Addr::LOCALHOST.into(),
+            host: Host::Ip(self.homes[index].address),
+            listen: self.homes[index].address,
             ports: self.node_ports(index),
             members: folder.join("members.toml"),
             store,
@@ -171,14 +190,27 @@ impl Site {
 
     /// Starts a node without waiting, with further arguments to `run`.
     pub fn spawn_node(&self, index: usize, more: &[&str]) -> Result<Process, SiteError> {
+        self.spawn_node_of(&self.programs.path("logseal-ledger"), index, more)
+    }
+
+    /// As [`Site::spawn_node`], with a program of one's own.
+    pub fn spawn_node_of(
+        &self,
+        program: &Path,
+        index: usize,
+        more: &[&str],
+    ) -> Result<Process, SiteError> {
         let config = self.node_dir(index).join("ledger.toml").display().to_string();
         let log = match self.node_count() {
             1 => self.path("ledger.log"),
             _ => self.path(format!("{}.log", self.node_name(index))),
         };
-        let mut args = vec!["run", "--config", &config];
-        args.extend_from_slice(more);
-        Process::start(&self.programs.path("logseal-ledger"), &args, &log)
+        let program = program.display().to_string();
+        let within = self.homes[index].within.iter().map(String::as_str);
+        let mut words = within.chain([program.as_str(), "run", "--config", &config]);
+        let first = PathBuf::from(words.next().unwrap_or_default());
+        let args: Vec<&str> = words.chain(more.iter().copied()).collect();
+        Process::start(&first, &args, &log)
     }
 }
 

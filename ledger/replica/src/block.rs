@@ -23,13 +23,13 @@ pub const MAX_BLOCK_ENROLMENTS: usize = 256;
 /// The most signatures of a certificate: one a node.
 pub const MAX_SIGNATURES: usize = 64;
 
-/// The most pieces of evidence in a block.
-pub const MAX_BLOCK_EVIDENCE: usize = 16;
+/// The most equivocations in a block.
+pub const MAX_BLOCK_EQUIVOCATIONS: usize = 16;
 
-/// The version of headers without evidence, and of blocks.
+/// The version of headers without equivocations, and of blocks.
 const VERSION: u8 = 1;
-/// The version of headers with evidence.
-const VERSION_EVIDENCE: u8 = 2;
+/// The version of headers with equivocations.
+const VERSION_EQUIVOCATIONS: u8 = 2;
 
 /// What is voted on: everything about a block, its contents by digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +48,8 @@ pub struct BlockHeader {
     pub enrolments: Vec<Hash>,
     /// Digests of the batches, in order.
     pub batches: Vec<Hash>,
-    /// Digests of the evidence, in order.
-    pub evidence: Vec<Hash>,
+    /// Digests of the equivocations, in order.
+    pub equivocations: Vec<Hash>,
     /// The ledger's size after the block.
     pub size: TreeSize,
     /// The ledger's root after the block.
@@ -82,8 +82,8 @@ pub enum BlockError {
 impl BlockHeader {
     /// The binary form; its digest is the block's identifier.
     pub fn encode(&self) -> Vec<u8> {
-        // Without evidence a header is what it was before there was any.
-        let version = if self.evidence.is_empty() { VERSION } else { VERSION_EVIDENCE };
+        // Without equivocations a header is what it was before there was any.
+        let version = if self.equivocations.is_empty() { VERSION } else { VERSION_EQUIVOCATIONS };
         let mut out = vec![version];
         out.extend_from_slice(&self.height.0.to_be_bytes());
         out.extend_from_slice(&self.parent.0);
@@ -92,8 +92,8 @@ impl BlockHeader {
         out.extend_from_slice(&self.first.0.to_be_bytes());
         put_digests(&mut out, &self.enrolments);
         put_digests(&mut out, &self.batches);
-        if !self.evidence.is_empty() {
-            put_digests(&mut out, &self.evidence);
+        if !self.equivocations.is_empty() {
+            put_digests(&mut out, &self.equivocations);
         }
         out.extend_from_slice(&self.size.0.to_be_bytes());
         out.extend_from_slice(&self.root.0);
@@ -104,7 +104,7 @@ impl BlockHeader {
     pub fn decode(bytes: &[u8]) -> Result<Self, BlockError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8()?;
-        if !matches!(version, VERSION | VERSION_EVIDENCE) {
+        if !matches!(version, VERSION | VERSION_EQUIVOCATIONS) {
             return Err(BlockError::Version(version));
         }
         let (height, parent, time) = (reader.u64()?, reader.array()?, reader.u64()?);
@@ -117,15 +117,15 @@ impl BlockHeader {
             first: EntryIndex(reader.u64()?),
             enrolments: take_digests(&mut reader, MAX_BLOCK_ENROLMENTS)?,
             batches: take_digests(&mut reader, MAX_BLOCK_BATCHES)?,
-            evidence: match version {
-                VERSION_EVIDENCE => take_digests(&mut reader, MAX_BLOCK_EVIDENCE)?,
+            equivocations: match version {
+                VERSION_EQUIVOCATIONS => take_digests(&mut reader, MAX_BLOCK_EQUIVOCATIONS)?,
                 _ => vec![],
             },
             size: TreeSize(reader.u64()?),
             root: Hash(reader.array()?),
         };
         reader.finish()?;
-        if version == VERSION_EVIDENCE && header.evidence.is_empty() {
+        if version == VERSION_EQUIVOCATIONS && header.equivocations.is_empty() {
             // A block has one binary form only.
             return Err(BlockError::Version(version));
         }
@@ -168,8 +168,8 @@ pub struct Block {
     pub enrolments: Vec<Bytes>,
     /// Batches.
     pub batches: Vec<BlockBatch>,
-    /// Evidence in its binary form.
-    pub evidence: Vec<Bytes>,
+    /// Equivocations in their binary form.
+    pub equivocations: Vec<Bytes>,
 }
 
 impl Block {
@@ -197,7 +197,7 @@ impl Block {
             parts.push(batch.encoded.as_ref().into());
         }
         let mut tail = vec![];
-        self.evidence.iter().for_each(|evidence| put_counted32(&mut tail, evidence));
+        self.equivocations.iter().for_each(|equivocation| put_counted32(&mut tail, equivocation));
         parts.push(tail.into());
         parts
     }
@@ -208,8 +208,8 @@ impl Block {
         let header = &block.header;
         let enrolments = header.enrolments.iter().zip(&block.enrolments);
         let batches = block.batches.iter().map(|batch| &batch.encoded);
-        let evidence = header.evidence.iter().zip(&block.evidence);
-        let named = enrolments.chain(header.batches.iter().zip(batches)).chain(evidence);
+        let equivocations = header.equivocations.iter().zip(&block.equivocations);
+        let named = enrolments.chain(header.batches.iter().zip(batches)).chain(equivocations);
         for (digest, body) in named {
             if *digest != SealedBatch::digest(body) {
                 return Err(BlockError::Bodies);
@@ -243,13 +243,13 @@ impl Block {
         for _ in &header.batches {
             batches.push(take_batch(&mut reader)?);
         }
-        let mut evidence = Vec::with_capacity(header.evidence.len());
-        for _ in &header.evidence {
-            evidence.push(Bytes::copy_from_slice(reader.counted32()?));
+        let mut equivocations = Vec::with_capacity(header.equivocations.len());
+        for _ in &header.equivocations {
+            equivocations.push(Bytes::copy_from_slice(reader.counted32()?));
         }
         reader.finish()?;
         let certificate = Certificate { round, signatures };
-        Ok(Block { header, certificate, enrolments, batches, evidence })
+        Ok(Block { header, certificate, enrolments, batches, equivocations })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The entries of a block, in their order: enrolments, each batch's records and its seal, evidence,
+//! The entries of a block, in their order: enrolments, each batch's records and its seal, equivocations,
 //! the block entry.
 
 use crate::{block::Block, state::Params};
@@ -6,7 +6,7 @@ use record::{
     batch::{BatchError, Codec, SealedBatch},
     block::BlockEntry,
     enrolment::Enrolment,
-    evidence::Evidence,
+    equivocation::Equivocation,
     merkle::EntryIndex,
 };
 use std::ops::Range;
@@ -48,9 +48,9 @@ pub fn for_each_entry(
         at = end.saturating_add(1);
     }
     let header = &block.header;
-    for body in &block.evidence {
-        let evidence = Evidence::decode(body).map_err(|_| BatchError::Records)?;
-        give(at, &evidence.entry(header.time, params.enterprise));
+    for body in &block.equivocations {
+        let equivocation = Equivocation::decode(body).map_err(|_| BatchError::Records)?;
+        give(at, &equivocation.entry(header.time, params.enterprise));
         at = at.saturating_add(1);
     }
     let last = BlockEntry {

@@ -12,7 +12,7 @@ use record::{
     batch::{BatchError, Codec, LogState, SealedBatch, VerifiedBatch},
     block::BlockEntry,
     enrolment::{Enrolment, EnrolmentError},
-    evidence::{Evidence, EvidenceError, EvidenceKind},
+    equivocation::{Equivocation, EquivocationError, EquivocationKind},
     merkle::{EntryIndex, Frontier, NodeId, NodeSource, leaf_hash},
 };
 use std::collections::BTreeMap;
@@ -56,11 +56,11 @@ pub enum ExecuteError {
     /// A batch is kept with another frontier than its agent's log had.
     #[error("the frontier kept with the batch of '{0}' is not that of its log")]
     Frontier(AgentName),
-    /// Evidence that cannot be read, or proves nothing.
+    /// An equivocation that cannot be read, or proves nothing.
     #[error(transparent)]
-    Evidence(#[from] EvidenceError),
-    /// Evidence against somebody whose key it is not.
-    #[error("the key in the evidence is not that of '{0}'")]
+    Equivocation(#[from] EquivocationError),
+    /// An equivocation of somebody whose key it is not.
+    #[error("the key in the equivocation is not that of '{0}'")]
     Culprit(NodeName),
     /// The header names another tree than execution leads to.
     #[error("block {0} names another tree than its entries lead to")]
@@ -207,11 +207,11 @@ pub(crate) fn propose(
         bodies.batch_digests.push(pending.digest());
         bodies.batches.push(BlockBatch { encoded: pending.encoded().clone(), before });
     }
-    for (evidence, encoded) in picked.evidence {
-        if convicts(params, members, state, &evidence).is_ok() {
-            run.evidence(params, slot, &evidence);
-            bodies.evidence_digests.push(SealedBatch::digest(&encoded));
-            bodies.evidence.push(encoded);
+    for (equivocation, encoded) in picked.equivocations {
+        if convicts(params, members, state, &equivocation).is_ok() {
+            run.equivocation(params, slot, &equivocation);
+            bodies.equivocation_digests.push(SealedBatch::digest(&encoded));
+            bodies.equivocations.push(encoded);
         }
     }
     run.finish(params, state, slot, bodies)
@@ -221,7 +221,7 @@ pub(crate) fn propose(
 pub(crate) struct Named {
     pub(crate) enrolments: Vec<(Enrolment, Bytes)>,
     pub(crate) batches: Vec<Body>,
-    pub(crate) evidence: Vec<(Evidence, Bytes)>,
+    pub(crate) equivocations: Vec<(Equivocation, Bytes)>,
 }
 
 /// Executes what somebody else proposed, on top of `state`. Batches that were verified against the
@@ -234,8 +234,8 @@ pub(crate) fn validate(
     named: Named,
     codec: &mut Codec,
 ) -> Result<Executed, ExecuteError> {
-    for (evidence, _) in &named.evidence {
-        convicts(params, members, state, evidence)?;
+    for (equivocation, _) in &named.equivocations {
+        convicts(params, members, state, equivocation)?;
     }
     execute(params, state, header, named, codec)
 }
@@ -279,9 +279,9 @@ fn execute(
         bodies.batches.push(batch);
     }
     let slot = Slot { proposer: header.proposer.clone(), time: header.time };
-    for (evidence, encoded) in named.evidence {
-        run.evidence(params, &slot, &evidence);
-        bodies.evidence.push(encoded);
+    for (equivocation, encoded) in named.equivocations {
+        run.equivocation(params, &slot, &equivocation);
+        bodies.equivocations.push(encoded);
     }
     let executed = run.finish(params, state, &slot, bodies);
     if executed.block.header == *header {
@@ -306,15 +306,15 @@ pub fn replay(
     if header.parent != state.parent {
         return Err(ExecuteError::Parent(header.height.0));
     }
-    let mut named = Named { enrolments: vec![], batches: vec![], evidence: vec![] };
+    let mut named = Named { enrolments: vec![], batches: vec![], equivocations: vec![] };
     for body in &block.enrolments {
         named.enrolments.push((Enrolment::decode(body)?, body.clone()));
     }
-    for body in &block.evidence {
-        named.evidence.push((Evidence::decode(body)?, body.clone()));
+    for body in &block.equivocations {
+        named.equivocations.push((Equivocation::decode(body)?, body.clone()));
     }
     // Whose keys they are was checked by those who decided the block.
-    named.evidence.iter().try_for_each(|(evidence, _)| evidence.verify())?;
+    named.equivocations.iter().try_for_each(|(equivocation, _)| equivocation.verify())?;
     named.batches.extend(block.batches.iter().map(|body| Body::Loose(body.encoded.clone())));
     let mut executed = execute(params, state, header, named, codec)?;
     for (kept, run) in block.batches.iter().zip(&executed.block.batches) {
@@ -333,8 +333,8 @@ struct Bodies {
     enrolment_digests: Vec<Hash>,
     batches: Vec<BlockBatch>,
     batch_digests: Vec<Hash>,
-    evidence: Vec<Bytes>,
-    evidence_digests: Vec<Hash>,
+    equivocations: Vec<Bytes>,
+    equivocation_digests: Vec<Hash>,
 }
 
 impl Bodies {
@@ -343,7 +343,7 @@ impl Bodies {
         Bodies {
             enrolment_digests: header.enrolments.clone(),
             batch_digests: header.batches.clone(),
-            evidence_digests: header.evidence.clone(),
+            equivocation_digests: header.equivocations.clone(),
             ..Bodies::default()
         }
     }
@@ -432,8 +432,8 @@ impl Run {
         Ok(before)
     }
 
-    fn evidence(&mut self, params: &Params, slot: &Slot, evidence: &Evidence) {
-        let entry = evidence.entry(slot.time, params.enterprise);
+    fn equivocation(&mut self, params: &Params, slot: &Slot, equivocation: &Equivocation) {
+        let entry = equivocation.entry(slot.time, params.enterprise);
         self.tree.push(&mut self.after, leaf_hash(&entry));
     }
 
@@ -456,7 +456,7 @@ impl Run {
             first,
             enrolments: bodies.enrolment_digests,
             batches: bodies.batch_digests,
-            evidence: bodies.evidence_digests,
+            equivocations: bodies.equivocation_digests,
             size: self.after.size(),
             root: self.after.root(),
         };
@@ -467,7 +467,7 @@ impl Run {
                 certificate,
                 enrolments: bodies.enrolments,
                 batches: bodies.batches,
-                evidence: bodies.evidence,
+                equivocations: bodies.equivocations,
             },
             tree: self.tree,
             placed: self.placed,
@@ -478,39 +478,39 @@ impl Run {
     }
 }
 
-/// Checks that evidence proves something, about this ledger and against the one it names.
+/// Checks that an equivocation proves something, about this ledger and against the one it names.
 pub(crate) fn convicts(
     params: &Params,
     members: &Members,
     state: &LedgerState,
-    evidence: &Evidence,
+    equivocation: &Equivocation,
 ) -> Result<(), ExecuteError> {
-    let unknown = || ExecuteError::Culprit(evidence.culprit.clone());
-    let member = || members.find(&evidence.culprit).map(|index| members.get(index));
-    let agent: AgentName = evidence.culprit.as_str().parse().expect("names follow one rule");
-    let (key, origin) = match evidence.kind {
-        EvidenceKind::Votes | EvidenceKind::Proposals => {
+    let unknown = || ExecuteError::Culprit(equivocation.culprit.clone());
+    let member = || members.find(&equivocation.culprit).map(|index| members.get(index));
+    let agent: AgentName = equivocation.culprit.as_str().parse().expect("names follow one rule");
+    let (key, origin) = match equivocation.kind {
+        EquivocationKind::Votes | EquivocationKind::Proposals => {
             (member().ok_or_else(unknown)?.consensus, None)
         }
-        EvidenceKind::Cosignatures => {
+        EquivocationKind::Cosignatures => {
             (member().ok_or_else(unknown)?.cosigner.public(), Some(params.origin.clone()))
         }
-        EvidenceKind::Seals => {
+        EquivocationKind::Seals => {
             let log = state.agents.get(&agent).ok_or_else(unknown)?;
             (log.key, Some(params.origin.agent(&agent)))
         }
     };
-    if key != evidence.key {
+    if key != equivocation.key {
         return Err(unknown());
     }
     let line = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').nth(2).map(<[u8]>::to_vec);
     if let Some(origin) = origin
-        && evidence
+        && equivocation
             .statements
             .iter()
             .any(|s| line(&s.bytes).as_deref() != Some(origin.as_str().as_bytes()))
     {
         return Err(unknown());
     }
-    Ok(evidence.verify()?)
+    Ok(equivocation.verify()?)
 }

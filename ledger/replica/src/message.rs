@@ -23,8 +23,8 @@ pub enum BodyKind {
     Batch,
     /// An enrolment.
     Enrolment,
-    /// Evidence against a node or an agent.
-    Evidence,
+    /// Equivocation against a node or an agent.
+    Equivocation,
 }
 
 /// A node's word on where it stands.
@@ -146,7 +146,7 @@ impl Message {
                 let kind = match kind {
                     BodyKind::Batch => 8,
                     BodyKind::Enrolment => 9,
-                    BodyKind::Evidence => 10,
+                    BodyKind::Equivocation => 10,
                 };
                 tagged(&mut out, kind, bytes);
             }
@@ -205,7 +205,7 @@ impl Message {
             7 => Message::FetchBlocks(Height(reader.u64()?)),
             8 => return Ok(Message::Body(BodyKind::Batch, rest())),
             9 => return Ok(Message::Body(BodyKind::Enrolment, rest())),
-            10 => return Ok(Message::Body(BodyKind::Evidence, rest())),
+            10 => return Ok(Message::Body(BodyKind::Equivocation, rest())),
             11 => return Ok(Message::Block(rest())),
             12 => Message::Served,
             other => return Err(MessageError::Kind(other)),

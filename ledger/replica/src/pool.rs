@@ -5,13 +5,15 @@
 //! chain yet, or not any more, is kept as bytes for a while, in case somebody
 //! proposes it.
 
-use crate::block::{MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_ENROLMENTS, MAX_BLOCK_EVIDENCE};
+use crate::block::{
+    MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_ENROLMENTS, MAX_BLOCK_EQUIVOCATIONS,
+};
 use bytes::Bytes;
 use record::{
     AgentName, Hash,
     batch::{LogState, SealedBatch, VerifiedBatch},
     enrolment::Enrolment,
-    evidence::Evidence,
+    equivocation::Equivocation,
     merkle::EntryIndex,
 };
 use std::{
@@ -25,8 +27,8 @@ pub const MAX_POOL_BYTES: usize = 4 * MAX_BLOCK_BYTES;
 const MAX_LOOSE_BYTES: usize = 2 * MAX_BLOCK_BYTES;
 /// The most enrolments that wait, those that other nodes took included.
 const MAX_ENROLMENTS: usize = 4 * MAX_BLOCK_ENROLMENTS;
-/// The most pieces of evidence that wait.
-const MAX_EVIDENCE: usize = 16 * MAX_BLOCK_EVIDENCE;
+/// The most equivocations that wait.
+const MAX_EQUIVOCATIONS: usize = 16 * MAX_BLOCK_EQUIVOCATIONS;
 
 /// A verified batch in its binary form, waiting. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -100,7 +102,7 @@ pub enum PoolError {
 pub(crate) struct Picked {
     pub(crate) enrolments: Vec<(Enrolment, Bytes)>,
     pub(crate) batches: Vec<Pending>,
-    pub(crate) evidence: Vec<(Evidence, Bytes)>,
+    pub(crate) equivocations: Vec<(Equivocation, Bytes)>,
 }
 
 /// A body that a header names.
@@ -124,7 +126,7 @@ pub(crate) struct Pool {
     loose_order: VecDeque<Hash>,
     loose_bytes: usize,
     enrolments: VecDeque<(Hash, Enrolment, Bytes)>,
-    evidence: VecDeque<(Hash, Evidence, Bytes)>,
+    equivocations: VecDeque<(Hash, Equivocation, Bytes)>,
 }
 
 impl Pool {
@@ -143,13 +145,13 @@ impl Pool {
         self.batches.values().filter(same)
     }
 
-    /// True if there is nothing to decide on. Evidence alone is not urgent.
+    /// True if there is nothing to decide on. Equivocation alone is not urgent.
     pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty() && self.enrolments.is_empty()
     }
 
-    pub(crate) fn has_evidence(&self) -> bool {
-        !self.evidence.is_empty()
+    pub(crate) fn has_equivocations(&self) -> bool {
+        !self.equivocations.is_empty()
     }
 
     /// True while agents' batches can be taken.
@@ -162,7 +164,7 @@ impl Pool {
         self.batches.contains_key(digest)
             || self.loose.contains_key(digest)
             || self.enrolments.iter().any(|(d, _, _)| d == digest)
-            || self.evidence.iter().any(|(d, _, _)| d == digest)
+            || self.equivocations.iter().any(|(d, _, _)| d == digest)
     }
 
     pub(crate) fn batch(&self, digest: &Hash) -> Option<Body> {
@@ -175,9 +177,9 @@ impl Pool {
         found.map(|(_, enrolment, bytes)| (enrolment.clone(), bytes.clone()))
     }
 
-    pub(crate) fn evidence(&self, digest: &Hash) -> Option<(Evidence, Bytes)> {
-        let found = self.evidence.iter().find(|(d, _, _)| d == digest);
-        found.map(|(_, evidence, bytes)| (evidence.clone(), bytes.clone()))
+    pub(crate) fn equivocation(&self, digest: &Hash) -> Option<(Equivocation, Bytes)> {
+        let found = self.equivocations.iter().find(|(d, _, _)| d == digest);
+        found.map(|(_, equivocation, bytes)| (equivocation.clone(), bytes.clone()))
     }
 
     /// Takes a batch that follows [`Pool::ahead`].
@@ -252,27 +254,27 @@ impl Pool {
         true
     }
 
-    /// Takes verified evidence; `false` if it is here. The oldest makes room: another node's block
-    /// may hold what is newest, and it is of no use here to have other evidence instead.
-    pub(crate) fn put_evidence(&mut self, evidence: Evidence) -> bool {
-        let encoded = Bytes::from(evidence.encode());
+    /// Takes a verified equivocation; `false` if it is here. The oldest makes room: another node's block
+    /// may hold what is newest, and it is of no use here to have other equivocation instead.
+    pub(crate) fn put_equivocation(&mut self, equivocation: Equivocation) -> bool {
+        let encoded = Bytes::from(equivocation.encode());
         let digest = SealedBatch::digest(&encoded);
-        if self.evidence.iter().any(|(d, _, _)| *d == digest) {
+        if self.equivocations.iter().any(|(d, _, _)| *d == digest) {
             return false;
         }
-        if self.evidence.len() == MAX_EVIDENCE {
-            self.evidence.pop_front();
+        if self.equivocations.len() == MAX_EQUIVOCATIONS {
+            self.equivocations.pop_front();
         }
-        self.evidence.push_back((digest, evidence, encoded));
+        self.equivocations.push_back((digest, equivocation, encoded));
         true
     }
 
     /// Picks what fits into one block; it stays in the pool until it is committed.
     pub(crate) fn pick(&self) -> Picked {
         let mut picked = Picked::default();
-        let evidence = self.evidence.iter().take(MAX_BLOCK_EVIDENCE);
-        picked.evidence.extend(evidence.map(|(_, e, b)| (e.clone(), b.clone())));
-        let mut bytes: usize = picked.evidence.iter().map(|(_, encoded)| encoded.len()).sum();
+        let equivocation = self.equivocations.iter().take(MAX_BLOCK_EQUIVOCATIONS);
+        picked.equivocations.extend(equivocation.map(|(_, e, b)| (e.clone(), b.clone())));
+        let mut bytes: usize = picked.equivocations.iter().map(|(_, encoded)| encoded.len()).sum();
         for (_, enrolment, encoded) in self.enrolments.iter().take(MAX_BLOCK_ENROLMENTS) {
             bytes += encoded.len();
             if bytes > MAX_BLOCK_BYTES {
@@ -301,7 +303,7 @@ impl Pool {
         }
         self.order.retain(|digest| !digests.contains(digest));
         self.enrolments.retain(|(digest, _, _)| !digests.contains(digest));
-        self.evidence.retain(|(digest, _, _)| !digests.contains(digest));
+        self.equivocations.retain(|(digest, _, _)| !digests.contains(digest));
     }
 
     /// Lines up what waits with the logs that a block changed, and gives back what does not fit any

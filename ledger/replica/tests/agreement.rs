@@ -118,8 +118,8 @@ fn a_restart_in_the_middle_of_a_height_contradicts_nothing() {
             cluster.restart(node, BlankStart::Genesis);
         }
         cluster.pass(3000);
-        let evidence = cluster.events.iter().find(|(_, e)| matches!(e, Event::Evidence(_)));
-        assert_eq!(evidence, None, "after {stop_after} messages");
+        let equivocation = cluster.events.iter().find(|(_, e)| matches!(e, Event::Equivocation(_)));
+        assert_eq!(equivocation, None, "after {stop_after} messages");
         cluster.assert_agreed();
         // Its agent has it in its spool, and sends it again if the ledger lacks it.
         let log = cluster.nodes[1].log_of(&cluster::agent()).unwrap();
@@ -141,8 +141,8 @@ fn an_agent_that_seals_twice_is_convicted_in_the_ledger() {
     cluster.hand(0, one).unwrap();
     cluster.hand(1, other).unwrap_err();
     cluster.pass(2500);
-    let evidence: usize =
-        cluster.blocks[0].iter().map(|executed| executed.block.evidence.len()).sum();
-    assert_eq!(evidence, 1);
+    let equivocations: usize =
+        cluster.blocks[0].iter().map(|executed| executed.block.equivocations.len()).sum();
+    assert_eq!(equivocations, 1);
     cluster.assert_agreed();
 }

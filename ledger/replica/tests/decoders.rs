@@ -5,12 +5,19 @@
 #[path = "../../../record/tests/support/fixture.rs"]
 mod fixture;
 
+use bytes::Bytes;
 use fixture::Fixtures;
 use logseal_replica::{
-    Block, BlockHeader, LedgerState, Params, entries::for_each_entry, execute::replay,
+    Block, BlockHeader, LedgerState, Message, MessageError, Params,
+    entries::for_each_entry,
+    execute::replay,
+    message::{BodyKind, Cosigned, MAX_DIGESTS, Status},
 };
 use proptest::prelude::*;
-use record::{batch::Codec, entry::Enterprise, merkle::EntryIndex};
+use record::{
+    Hash, TreeSize, UnixMillis, UnixSeconds, batch::Codec, block::Height, crypto::Signature,
+    entry::Enterprise, merkle::EntryIndex,
+};
 
 fn params() -> Params {
     let origin = "ledger.city.example/access".parse().unwrap();
@@ -70,4 +77,66 @@ fn a_block_that_lies_about_its_first_entry_can_still_be_searched_for_what_was_al
     let from_there = EntryIndex(0)..EntryIndex(u64::MAX);
     for_each_entry(&params(), &block, from_there, &mut codec, |_| entries += 1).unwrap();
     assert_eq!(entries, 1);
+}
+
+/// One of each kind, as bytes.
+fn messages() -> Vec<Message> {
+    let (height, hash) = (Height(7), Hash([5; 32]));
+    let status = Status {
+        height,
+        size: TreeSize(9),
+        abstains_until: Height(0),
+        clock: UnixMillis(3),
+        echo: UnixMillis(2),
+        held: 1,
+    };
+    let signature = Signature([6; 64]);
+    let cosigned =
+        Cosigned { height, size: TreeSize(9), root: hash, time: UnixSeconds(4), signature };
+    let bytes = || Bytes::from_static(b"body");
+    vec![
+        Message::Consensus(bytes()),
+        Message::Proposal { signed: bytes(), header: bytes() },
+        Message::Status(status),
+        Message::Cosigned(cosigned),
+        Message::Have(vec![hash; 3]),
+        Message::Fetch(vec![hash]),
+        Message::FetchBlocks(height),
+        Message::Body(BodyKind::Batch, bytes()),
+        Message::Body(BodyKind::Enrolment, bytes()),
+        Message::Body(BodyKind::Equivocation, bytes()),
+        Message::Block(bytes()),
+        Message::Served,
+    ]
+}
+
+#[test]
+fn messages_between_nodes_are_numbered_for_ever() {
+    for (message, kind) in messages().into_iter().zip(1u8..) {
+        let encoded = Bytes::from(message.encode());
+        assert_eq!(encoded[0], kind);
+        assert_eq!(message.is_bulk(), kind >= 8);
+        assert_eq!(Message::decode(&encoded).unwrap(), message);
+    }
+    let many = Message::Fetch(vec![Hash([0; 32]); MAX_DIGESTS + 1]).encode();
+    assert_eq!(Message::decode(&many.into()), Err(MessageError::Digests(MAX_DIGESTS + 1)));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_of_messages_panic(
+        which in 0usize..12,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = messages().swap_remove(which).encode();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes.truncate(cut.index(bytes.len()) + 1);
+        if let Ok(message) = Message::decode(&bytes.clone().into()) {
+            prop_assert_eq!(message.encode(), bytes);
+        }
+    }
 }

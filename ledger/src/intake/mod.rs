@@ -13,10 +13,7 @@ pub use enrol::Operators;
 use crate::{metrics::Metrics, node::Command, store::StoreReader, view::View};
 use link::{Identity, tls::ReloadingServer};
 use service::signals::Shutdown;
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc},

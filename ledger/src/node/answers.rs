@@ -114,12 +114,7 @@ impl Node {
         Ok(())
     }
 
-    fn handle_again(
-        &mut self,
-        key: BatchKey,
-        digest: Hash,
-        reply: Reply,
-    ) -> Result<(), NodeError> {
+    fn handle_again(&mut self, key: BatchKey, digest: Hash, reply: Reply) -> Result<(), NodeError> {
         if let Some(place) = self.store.reader().batch(&key)? {
             if place.digest != digest {
                 answer(&reply, conflict(&key));
@@ -206,12 +201,7 @@ fn behind(key: &BatchKey, place: &BatchPlace) -> TreeSize {
     TreeSize(place.first.0 + u64::from(key.count) + 1)
 }
 
-fn from_store(
-    reader: &StoreReader,
-    key: &BatchKey,
-    place: &BatchPlace,
-    head: &Head,
-) -> FromNode {
+fn from_store(reader: &StoreReader, key: &BatchKey, place: &BatchPlace, head: &Head) -> FromNode {
     match reader.receipt(key, place, &head.checkpoint) {
         Ok(receipt) => FromNode::Receipt(receipt),
         Err(error) => {

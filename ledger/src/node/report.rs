@@ -57,9 +57,9 @@ impl Node {
                     tracing::error!(peer, problem, since, "a proposal was not voted for");
                 }
             }
-            Event::Evidence(evidence) => {
-                let (kind, culprit) = (evidence.kind.as_str(), evidence.culprit.as_str());
-                self.metrics.evidence(kind);
+            Event::Equivocation(equivocation) => {
+                let (kind, culprit) = (equivocation.kind.as_str(), equivocation.culprit.as_str());
+                self.metrics.equivocation(kind);
                 tracing::error!(
                     kind,
                     culprit,
@@ -81,7 +81,10 @@ impl Node {
             Event::Slow { peer, slow } => {
                 let peer = self.name(peer);
                 if slow {
-                    tracing::warn!(peer, "a node let its turn pass: its proposals are not waited for");
+                    tracing::warn!(
+                        peer,
+                        "a node let its turn pass: its proposals are not waited for"
+                    );
                 } else {
                     tracing::info!(peer, "a node proposes again");
                 }

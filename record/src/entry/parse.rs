@@ -32,8 +32,8 @@ pub enum Kind {
     Block,
     /// `enrol@`: the enrolment of an agent's key.
     Enrol,
-    /// `evidence@`: two statements of one signer that contradict each other.
-    Evidence,
+    /// `equivocation@`: two statements of one signer that contradict each other.
+    Equivocation,
 }
 
 /// An RFC 5424 message, split but not changed.
@@ -186,7 +186,7 @@ impl<'a> Entry<'a> {
             b"seal" => Kind::Seal,
             b"block" => Kind::Block,
             b"enrol" => Kind::Enrol,
-            b"evidence" => Kind::Evidence,
+            b"equivocation" => Kind::Equivocation,
             _ => return Err(EntryError::Kind),
         };
         Ok(Entry { message, kind, first })

@@ -6,6 +6,7 @@ mod crash;
 mod demo;
 mod disk;
 mod files;
+mod kills;
 mod node;
 mod refusals;
 mod rsyslog;

@@ -6,7 +6,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use mct::{NilOrVal, Round, SignedExtension, VoteType, VotingPower};
 use record::{
     crypto::{PublicKey, Signature},
-    evidence::{PROPOSAL_DOMAIN, VOTE_DOMAIN},
+    equivocation::{PROPOSAL_DOMAIN, VOTE_DOMAIN},
 };
 use std::{fmt, sync::Arc};
 

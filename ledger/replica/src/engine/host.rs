@@ -3,7 +3,7 @@
 use super::{
     Action, Timer,
     context::{Address, BlockId, Ledger, Sig, verifies},
-    evidence::evidence,
+    equivocation::equivocation,
     log,
     verify::{check_quorum, check_round, precommit_bytes},
     wire::Signed,
@@ -94,9 +94,9 @@ impl Host {
                 r.resume_with(())
             }
             Effect::Finalize(_, _, found, r) => {
-                let found = evidence(&self.members, &found);
+                let found = equivocation(&self.members, &found);
                 if !found.is_empty() {
-                    self.push(Action::Evidence(found));
+                    self.push(Action::Equivocation(found));
                 }
                 r.resume_with(())
             }

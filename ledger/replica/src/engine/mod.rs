@@ -9,7 +9,7 @@
 #![expect(clippy::result_large_err, reason = "the engine's own error types are that large")]
 
 mod context;
-mod evidence;
+mod equivocation;
 #[cfg(feature = "byzantine")]
 pub mod forge;
 mod host;
@@ -28,7 +28,7 @@ use mct::{
 use record::{
     Hash,
     crypto::{PublicKey, SigningKey},
-    evidence::Evidence,
+    equivocation::Equivocation,
 };
 use std::collections::VecDeque;
 
@@ -79,7 +79,7 @@ pub(crate) enum Action {
     /// A block is decided.
     Decided { id: Hash, certificate: Certificate },
     /// Somebody contradicted itself.
-    Evidence(Vec<Evidence>),
+    Equivocation(Vec<Equivocation>),
 }
 
 /// The consensus engine of one node, at one height.

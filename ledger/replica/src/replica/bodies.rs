@@ -14,7 +14,7 @@ use record::{
     batch::{BatchError, SealedBatch},
     cosignature::Cosignature,
     enrolment::Enrolment,
-    evidence::{Evidence, EvidenceKind, Statement},
+    equivocation::{Equivocation, EquivocationKind, Statement},
     seal::Seal,
 };
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Replica {
         let taken = match kind {
             BodyKind::Batch => self.take_batch(from, bytes),
             BodyKind::Enrolment => self.take_enrolment(from, &bytes),
-            BodyKind::Evidence => self.take_evidence(from, &bytes),
+            BodyKind::Equivocation => self.take_equivocation(from, &bytes),
         };
         if taken {
             self.body_arrived(digest)?;
@@ -116,17 +116,17 @@ impl Replica {
         self.pool.put_other_enrolment(enrolment)
     }
 
-    fn take_evidence(&mut self, from: NodeIndex, bytes: &[u8]) -> bool {
-        let Ok(evidence) = Evidence::decode(bytes) else {
-            self.fault(from, "evidence that cannot be read");
+    fn take_equivocation(&mut self, from: NodeIndex, bytes: &[u8]) -> bool {
+        let Ok(equivocation) = Equivocation::decode(bytes) else {
+            self.fault(from, "an equivocation that cannot be read");
             return false;
         };
-        if convicts(&self.params, &self.members, &self.state, &evidence).is_err() {
-            self.fault(from, "evidence that proves nothing");
+        if convicts(&self.params, &self.members, &self.state, &equivocation).is_err() {
+            self.fault(from, "an equivocation that proves nothing");
             return false;
         }
-        let kept = self.pool.put_evidence(evidence.clone());
-        self.convict(evidence);
+        let kept = self.pool.put_equivocation(equivocation.clone());
+        self.convict(equivocation);
         kept
     }
 
@@ -180,7 +180,9 @@ impl Replica {
                 .map(|bytes| (BodyKind::Batch, bytes))
                 .or_else(|| self.candidate_body(digest))
                 .or_else(|| self.pool.enrolment(digest).map(|(_, b)| (BodyKind::Enrolment, b)))
-                .or_else(|| self.pool.evidence(digest).map(|(_, b)| (BodyKind::Evidence, b)));
+                .or_else(|| {
+                    self.pool.equivocation(digest).map(|(_, b)| (BodyKind::Equivocation, b))
+                });
             if let Some((kind, bytes)) = found {
                 self.send(Some(from), Message::Body(kind, bytes));
             }
@@ -208,7 +210,7 @@ impl Replica {
         }
     }
 
-    /// Two seals of one agent with different roots at one size are evidence against it.
+    /// Two seals of one agent with different roots at one size are an equivocation.
     pub(super) fn compare_seals(&mut self, batch: &SealedBatch) {
         let waiting = self.pool.waiting(&batch.agent, batch.start).map(|p| p.batch().seal);
         let other = waiting
@@ -223,9 +225,9 @@ impl Replica {
         };
         let culprit = batch.agent.as_str().parse().expect("names follow one rule");
         let statements = [statement(&other), statement(&batch.seal)];
-        let evidence = Evidence::new(EvidenceKind::Seals, culprit, key, statements);
-        if evidence.verify().is_ok() {
-            self.convict(evidence);
+        let equivocation = Equivocation::new(EquivocationKind::Seals, culprit, key, statements);
+        if equivocation.verify().is_ok() {
+            self.convict(equivocation);
         }
     }
 }

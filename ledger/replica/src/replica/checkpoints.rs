@@ -11,7 +11,7 @@ use record::{
     block::Height,
     cosignature::Cosignature,
     crypto::Signature,
-    evidence::{Evidence, EvidenceKind, Statement},
+    equivocation::{Equivocation, EquivocationKind, Statement},
     note::{NoteSignature, SignedNote},
 };
 use std::collections::BTreeMap;
@@ -165,13 +165,13 @@ impl Replica {
             let text = self.checkpoint_text(c.size, c.root);
             Statement { bytes: Cosignature::statement(&text, c.time), signature: c.signature }
         };
-        let evidence = Evidence::new(
-            EvidenceKind::Cosignatures,
+        let equivocation = Equivocation::new(
+            EquivocationKind::Cosignatures,
             member.name.clone(),
             member.cosigner.public(),
             [statement(a), statement(b)],
         );
-        self.convict(evidence);
+        self.convict(equivocation);
     }
 
     /// Publishes the checkpoint of this size if a quorum agrees with us on it, or has renewed it.

@@ -8,14 +8,14 @@ use crate::{
     message::Message,
 };
 use bytes::Bytes;
-use record::{Hash, block::Height, crypto::PublicKey, evidence::Evidence};
+use record::{Hash, block::Height, crypto::PublicKey, equivocation::Equivocation};
 use std::time::Duration;
 
 /// How many of our own messages are kept for peers that come back.
 const SAID: usize = 64;
 /// How many messages of one node for the next height are kept.
 const EARLY: usize = 256;
-/// How many pieces of evidence are remembered, so that each is reported once.
+/// How many equivocations are remembered, so that each is reported once.
 const CONVICTED: usize = 1024;
 
 impl Replica {
@@ -36,14 +36,14 @@ impl Replica {
             || (self.idle_block_is_due() && self.wants_idle_block())
     }
 
-    /// A block without batches and enrolments is worth it for evidence, and for a node that waits
+    /// A block without batches and enrolments is worth it for equivocations, and for a node that waits
     /// for a height to be decided so that it may vote again.
     fn wants_idle_block(&self) -> bool {
         let tip = self.state.height;
         // It cannot honestly wait for more: it took the heights of others, and added two.
         let near = tip.0 + 1..=tip.0 + 2;
         let waits = |peer: &super::Peer| peer.up && near.contains(&peer.abstains_until.0);
-        self.pool.has_evidence() || self.peers.iter().any(waits)
+        self.pool.has_equivocations() || self.peers.iter().any(waits)
     }
 
     fn idle_block_is_due(&self) -> bool {
@@ -148,7 +148,7 @@ impl Replica {
                     self.try_propose()?;
                 }
                 Action::Decided { id, certificate } => self.decided(id, certificate),
-                Action::Evidence(found) => found.into_iter().for_each(|e| self.convict(e)),
+                Action::Equivocation(found) => found.into_iter().for_each(|e| self.convict(e)),
             }
         }
         Ok(())
@@ -233,16 +233,16 @@ impl Replica {
         self.unsynced = false;
     }
 
-    /// Reports evidence, and lets it become an entry.
-    pub(super) fn convict(&mut self, evidence: Evidence) {
-        let digest = record::batch::SealedBatch::digest(&evidence.encode());
+    /// Reports an equivocation, and lets it become an entry.
+    pub(super) fn convict(&mut self, equivocation: Equivocation) {
+        let digest = record::batch::SealedBatch::digest(&equivocation.encode());
         if self.convicted.len() >= CONVICTED || !self.convicted.insert(digest) {
             return;
         }
-        if self.pool.put_evidence(evidence.clone()) {
-            let bytes = Bytes::from(evidence.encode());
-            self.send(None, Message::Body(crate::message::BodyKind::Evidence, bytes));
+        if self.pool.put_equivocation(equivocation.clone()) {
+            let bytes = Bytes::from(equivocation.encode());
+            self.send(None, Message::Body(crate::message::BodyKind::Equivocation, bytes));
         }
-        self.event(Event::Evidence(Box::new(evidence)));
+        self.event(Event::Equivocation(Box::new(equivocation)));
     }
 }

@@ -39,7 +39,7 @@ use record::{
     block::Height,
     crypto::SigningKey,
     enrolment::Enrolment,
-    evidence::Evidence,
+    equivocation::Equivocation,
     merkle::EntryIndex,
     seal::Seal,
 };
@@ -98,7 +98,7 @@ pub enum Event {
         problem: String,
     },
     /// Somebody contradicted itself, provably.
-    Evidence(Box<Evidence>),
+    Equivocation(Box<Equivocation>),
     /// A node cosigned another root at a size that this node has.
     Diverged {
         /// The node.
@@ -409,7 +409,8 @@ impl Replica {
         let header = &executed.block.header;
         assert_eq!(self.writing.take(), Some(header.height), "one block at a time");
         executed.apply(&mut self.state);
-        let digests = || header.batches.iter().chain(&header.enrolments).chain(&header.evidence);
+        let digests =
+            || header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
         self.keep_seals(&header.batches);
         self.pool.remove(digests());
         let committed: BTreeSet<&Hash> = digests().collect();

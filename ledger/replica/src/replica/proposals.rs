@@ -169,7 +169,7 @@ impl Replica {
     fn complete(&mut self, id: Hash, ask: bool) -> Result<(), EngineError> {
         let Some(Candidate::Waiting(waiting)) = self.candidates.get(&id) else { return Ok(()) };
         let header = &waiting.header;
-        let all = header.batches.iter().chain(&header.enrolments).chain(&header.evidence);
+        let all = header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
         let missing: Vec<Hash> = all.filter(|digest| !self.pool.has(digest)).copied().collect();
         if !missing.is_empty() {
             if ask {
@@ -181,7 +181,11 @@ impl Replica {
         let named = Named {
             enrolments: header.enrolments.iter().filter_map(|d| self.pool.enrolment(d)).collect(),
             batches: header.batches.iter().filter_map(|d| self.pool.batch(d)).collect(),
-            evidence: header.evidence.iter().filter_map(|d| self.pool.evidence(d)).collect(),
+            equivocations: header
+                .equivocations
+                .iter()
+                .filter_map(|d| self.pool.equivocation(d))
+                .collect(),
         };
         let Some(Candidate::Waiting(waiting)) = self.candidates.remove(&id) else {
             return Ok(());
@@ -199,8 +203,8 @@ impl Replica {
     }
 
     fn execute(&mut self, header: &BlockHeader, named: Named) -> Result<Executed, Refusal> {
-        let counts = (named.enrolments.len(), named.batches.len(), named.evidence.len());
-        let expected = (header.enrolments.len(), header.batches.len(), header.evidence.len());
+        let counts = (named.enrolments.len(), named.batches.len(), named.equivocations.len());
+        let expected = (header.enrolments.len(), header.batches.len(), header.equivocations.len());
         if counts != expected {
             // A body under the digest of another kind.
             return Err(ExecuteError::Unreadable.into());
@@ -210,7 +214,7 @@ impl Replica {
             Body::Loose(bytes) => bytes.len(),
         };
         let others = named.enrolments.iter().map(|(_, encoded)| encoded.len());
-        let others = others.chain(named.evidence.iter().map(|(_, encoded)| encoded.len()));
+        let others = others.chain(named.equivocations.iter().map(|(_, encoded)| encoded.len()));
         let total = named.batches.iter().map(size).chain(others).sum::<usize>();
         if total > MAX_BLOCK_BYTES {
             return Err(Refusal::TooLarge);
@@ -258,7 +262,7 @@ impl Replica {
             Candidate::Waiting(waiting) => {
                 let header = &waiting.header;
                 let mut all =
-                    header.batches.iter().chain(&header.enrolments).chain(&header.evidence);
+                    header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
                 all.any(|named| *named == digest).then_some(*id)
             }
             _ => None,
@@ -288,7 +292,8 @@ impl Replica {
             {
                 waiting.asked = now;
                 let header = &waiting.header;
-                let all = header.batches.iter().chain(&header.enrolments).chain(&header.evidence);
+                let all =
+                    header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
                 missing.extend(all.filter(|digest| !self.pool.has(digest)).copied());
             }
         }
@@ -325,5 +330,5 @@ fn body_of(block: &Block, digest: &Hash) -> Option<(BodyKind, Bytes)> {
     if let Some(at) = at(&header.enrolments) {
         return Some((BodyKind::Enrolment, block.enrolments[at].clone()));
     }
-    at(&header.evidence).map(|at| (BodyKind::Evidence, block.evidence[at].clone()))
+    at(&header.equivocations).map(|at| (BodyKind::Equivocation, block.equivocations[at].clone()))
 }

@@ -16,6 +16,7 @@ mod rsyslog;
 use clap::Parser;
 use cluster::{Round, Running};
 use logseal_tests::figures::{median, mib, round2};
+use rsyslog::Queue;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -76,46 +77,55 @@ fn figure(name: &str, value: f64) -> (String, Value) {
 
 /// Alternating rounds of both systems on the same lines.
 fn throughput(args: &Args, site: &logseal::site::Site) -> Figures {
-    let (mut rounds, mut others) = (Vec::new(), Vec::new());
-    println!("{:<10}  records/s  µs a record: sender, receiver(s)", "round");
+    println!("{:<18}  records/s  µs a record: sender, receiver(s)", "round");
+    let (mut ours, mut stock, mut shipped) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=args.rounds {
-        let round = cluster::round(site, args.lines, number);
-        let nodes: Vec<String> = round.nodes_us.iter().map(|us| format!("{us:.2}")).collect();
-        println!(
-            "{:<10}  {:>9.0}  {:.2}, {}",
-            format!("{number} logseal"),
-            round.per_second,
-            round.agent_us,
-            nodes.join(" ")
-        );
-        rounds.push(round);
-        let other = rsyslog::round(site, args.lines, number);
-        println!(
-            "{:<10}  {:>9.0}  {:.2}, {:.2}",
-            format!("{number} rsyslog"),
-            other.per_second,
-            other.sender_us,
-            other.receiver_us
-        );
-        others.push(other);
+        ours.push(our_round(site, args.lines, number));
+        stock.push(other_round(site, args.lines, number, Queue::Stock));
+        shipped.push(other_round(site, args.lines, number, Queue::Shipped));
     }
-    let of = |value: fn(&Round) -> f64| median(rounds.iter().map(value));
-    let of_other = |value: fn(&rsyslog::Round) -> f64| median(others.iter().map(value));
-    let ratios = rounds.iter().zip(&others).map(|(ours, other)| ours.per_second / other.per_second);
-    let ratio = median(ratios);
-    let node_us = of(Round::node_us);
+    let mut figures = our_figures(&ours);
+    figures.extend(compared("rsyslog", "", &ours, &stock));
+    figures.extend(compared("rsyslog_shipped", "_to_shipped", &ours, &shipped));
+    figures
+}
+
+fn our_round(site: &logseal::site::Site, lines: u64, number: u64) -> Round {
+    let round = cluster::round(site, lines, number);
+    let nodes: Vec<String> = round.nodes_us.iter().map(|us| format!("{us:.2}")).collect();
+    let (name, nodes) = (format!("{number} logseal"), nodes.join(" "));
+    println!("{name:<18}  {:>9.0}  {:.2}, {nodes}", round.per_second, round.agent_us);
+    round
+}
+
+fn other_round(
+    site: &logseal::site::Site,
+    lines: u64,
+    number: u64,
+    queue: Queue,
+) -> rsyslog::Round {
+    let round = rsyslog::round(site, lines, queue);
+    let name = match queue {
+        Queue::Stock => format!("{number} rsyslog stock"),
+        Queue::Shipped => format!("{number} rsyslog shipped"),
+    };
     println!(
-        "throughput  {:.0} records/s, {:.2} of rsyslog's {:.0}; agent {:.2} µs, node {node_us:.2} µs a record, \
-         rsyslog {:.2} and {:.2} µs",
+        "{name:<18}  {:>9.0}  {:.2}, {:.2}; {:.0} bytes a record went to its disk queue",
+        round.per_second, round.sender_us, round.receiver_us, round.queued
+    );
+    round
+}
+
+fn our_figures(rounds: &[Round]) -> Figures {
+    let of = |value: fn(&Round) -> f64| median(rounds.iter().map(value));
+    println!(
+        "throughput  {:.0} records/s; agent {:.2} µs, node {:.2} µs a record",
         of(|r| r.per_second),
-        ratio,
-        of_other(|r| r.per_second),
         of(|r| r.agent_us),
-        of_other(|r| r.sender_us),
-        of_other(|r| r.receiver_us),
+        of(Round::node_us),
     );
     println!(
-        "disk        agent {:.0}, node {:.0} bytes a record; blocks: {:.0} records each",
+        "disk        agent {:.0}, node {:.0} bytes a record; {:.0} records a block",
         of(|r| r.agent_written),
         of(|r| r.node_written),
         of(|r| r.records_per_block),
@@ -129,16 +139,34 @@ fn throughput(args: &Args, site: &logseal::site::Site) -> Figures {
     );
     vec![
         figure("records_per_s", of(|r| r.per_second).round()),
-        figure("rsyslog_records_per_s", of_other(|r| r.per_second).round()),
-        figure("ratio", ratio),
         figure("agent_us_per_record", of(|r| r.agent_us)),
-        figure("node_us_per_record", node_us),
-        figure("rsyslog_us_per_record", of_other(|r| r.sender_us + r.receiver_us)),
+        figure("node_us_per_record", of(Round::node_us)),
         figure("agent_bytes_per_record", of(|r| r.agent_written)),
         figure("node_bytes_per_record", of(|r| r.node_written)),
         figure("records_per_block", of(|r| r.records_per_block)),
         figure("agent_rss_mib", of(|r| mib(r.agent_peak))),
         figure("node_rss_mib", of(|r| mib(r.node_peak))),
+    ]
+}
+
+/// Another system's figures, and ours as multiples of them.
+fn compared(name: &str, suffix: &str, ours: &[Round], others: &[rsyslog::Round]) -> Figures {
+    let of = |value: fn(&rsyslog::Round) -> f64| median(others.iter().map(value));
+    let ratio =
+        median(ours.iter().zip(others).map(|(ours, other)| ours.per_second / other.per_second));
+    let failed = others.iter().map(|round| round.failed).sum::<usize>();
+    println!(
+        "{name:<16}  {:.0} records/s, ours are {ratio:.2} times as many; {:.2} and {:.2} µs a record; \
+         {failed} rounds in which lines did not arrive",
+        of(|r| r.per_second),
+        of(|r| r.sender_us),
+        of(|r| r.receiver_us),
+    );
+    vec![
+        figure(&format!("{name}_records_per_s"), of(|r| r.per_second).round()),
+        figure(&format!("ratio{suffix}"), ratio),
+        figure(&format!("{name}_us_per_record"), of(|r| r.sender_us + r.receiver_us)),
+        figure(&format!("{name}_failed_rounds"), failed as f64),
     ]
 }
 

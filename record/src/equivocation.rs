@@ -1,4 +1,4 @@
-//! Evidence: two statements, signed with one key, that an honest signer never makes both of.
+//! Equivocations: two statements, signed with one key, that an honest signer never makes both of.
 //!
 //! The statements are kept as the very bytes that were signed, so anybody can
 //! check both signatures with the signer's public key and nothing else. In
@@ -30,7 +30,7 @@ const COSIGNATURE_DOMAIN: &[u8] = b"cosignature/v1\n";
 
 /// What was said twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EvidenceKind {
+pub enum EquivocationKind {
     /// A node voted for two values in one step of one round.
     Votes,
     /// A node made two proposals in one round.
@@ -52,9 +52,9 @@ pub struct Statement {
 
 /// Two statements of one signer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evidence {
+pub struct Equivocation {
     /// What they are.
-    pub kind: EvidenceKind,
+    pub kind: EquivocationKind,
     /// The node's or agent's name.
     pub culprit: NodeName,
     /// The key that both were signed with.
@@ -63,38 +63,38 @@ pub struct Evidence {
     pub statements: [Statement; 2],
 }
 
-/// Evidence that is none: whoever made it is at fault.
+/// An equivocation that is none: whoever made it is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EvidenceError {
+pub enum EquivocationError {
     /// Too short or too long.
-    #[error("the evidence {0}")]
+    #[error("the equivocation {0}")]
     Malformed(#[from] Malformed),
     /// A version this program does not know.
-    #[error("version {0} of evidence is unknown")]
+    #[error("version {0} of equivocations is unknown")]
     Version(u8),
     /// A kind that does not exist.
-    #[error("evidence of kind {0} is unknown")]
+    #[error("equivocations of kind {0} is unknown")]
     Kind(u8),
     /// A statement that is longer than any that is signed.
-    #[error("a statement in the evidence is too long")]
+    #[error("a statement in the equivocation is too long")]
     TooLong,
     /// The culprit's name.
-    #[error("the evidence names nobody")]
+    #[error("the equivocation names nobody")]
     Name,
     /// One of the signatures.
-    #[error("a signature in the evidence does not hold")]
+    #[error("a signature in the equivocation does not hold")]
     Signature,
     /// Both statements can be made honestly, or they are not in order.
-    #[error("the statements in the evidence do not contradict each other")]
+    #[error("the statements in the equivocation do not contradict each other")]
     NoConflict,
 }
 
-impl EvidenceKind {
-    const ALL: [(EvidenceKind, u8, &'static str); 4] = [
-        (EvidenceKind::Votes, 1, "votes"),
-        (EvidenceKind::Proposals, 2, "proposals"),
-        (EvidenceKind::Cosignatures, 3, "cosignatures"),
-        (EvidenceKind::Seals, 4, "seals"),
+impl EquivocationKind {
+    const ALL: [(EquivocationKind, u8, &'static str); 4] = [
+        (EquivocationKind::Votes, 1, "votes"),
+        (EquivocationKind::Proposals, 2, "proposals"),
+        (EquivocationKind::Cosignatures, 3, "cosignatures"),
+        (EquivocationKind::Seals, 4, "seals"),
     ];
 
     /// The kind's word, as in entries and metrics.
@@ -113,9 +113,9 @@ impl EvidenceKind {
             bytes.starts_with(domain).then(|| bytes.split_at_checked(domain.len() + len)).flatten()
         };
         match self {
-            EvidenceKind::Votes => fixed(VOTE_DOMAIN, 17),
-            EvidenceKind::Proposals => fixed(PROPOSAL_DOMAIN, 16),
-            EvidenceKind::Cosignatures | EvidenceKind::Seals => {
+            EquivocationKind::Votes => fixed(VOTE_DOMAIN, 17),
+            EquivocationKind::Proposals => fixed(PROPOSAL_DOMAIN, 16),
+            EquivocationKind::Cosignatures | EquivocationKind::Seals => {
                 // Behind the time: origin and size are shared, the root is not.
                 let text = bytes.strip_prefix(COSIGNATURE_DOMAIN)?.strip_prefix(b"time ")?;
                 let text = &text[text.iter().position(|byte| *byte == b'\n')? + 1..];
@@ -132,16 +132,16 @@ impl EvidenceKind {
     }
 }
 
-impl Evidence {
+impl Equivocation {
     /// Puts two statements together, in order.
     pub fn new(
-        kind: EvidenceKind,
+        kind: EquivocationKind,
         culprit: NodeName,
         key: PublicKey,
         mut statements: [Statement; 2],
     ) -> Self {
         statements.sort_by(|a, b| a.bytes.cmp(&b.bytes));
-        Evidence { kind, culprit, key, statements }
+        Equivocation { kind, culprit, key, statements }
     }
 
     /// Checks that the two contradict each other and that both were signed with the key. Whose key
@@ -149,15 +149,16 @@ impl Evidence {
     ///
     /// # Errors
     /// Why it proves nothing.
-    pub fn verify(&self) -> Result<(), EvidenceError> {
+    pub fn verify(&self) -> Result<(), EquivocationError> {
         let [a, b] = &self.statements;
         let parts = self.kind.split(&a.bytes).zip(self.kind.split(&b.bytes));
-        let ((shared_a, rest_a), (shared_b, rest_b)) = parts.ok_or(EvidenceError::NoConflict)?;
+        let ((shared_a, rest_a), (shared_b, rest_b)) =
+            parts.ok_or(EquivocationError::NoConflict)?;
         if shared_a != shared_b || rest_a == rest_b || a.bytes > b.bytes {
-            return Err(EvidenceError::NoConflict);
+            return Err(EquivocationError::NoConflict);
         }
         let holds = |s: &Statement| self.key.verifies(&s.bytes, &s.signature);
-        if holds(a) && holds(b) { Ok(()) } else { Err(EvidenceError::Signature) }
+        if holds(a) && holds(b) { Ok(()) } else { Err(EquivocationError::Signature) }
     }
 
     /// The binary form.
@@ -176,29 +177,29 @@ impl Evidence {
     ///
     /// # Errors
     /// When the bytes are not exactly one.
-    pub fn decode(bytes: &[u8]) -> Result<Self, EvidenceError> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, EquivocationError> {
         let mut reader = Reader::new(bytes);
         match reader.u8()? {
             VERSION => {}
-            other => return Err(EvidenceError::Version(other)),
+            other => return Err(EquivocationError::Version(other)),
         }
         let number = reader.u8()?;
-        let kind = EvidenceKind::ALL.iter().find(|(_, known, _)| *known == number);
-        let (kind, _, _) = *kind.ok_or(EvidenceError::Kind(number))?;
-        let name = std::str::from_utf8(reader.counted8()?).map_err(|_| EvidenceError::Name)?;
-        let culprit = name.parse().map_err(|_| EvidenceError::Name)?;
+        let kind = EquivocationKind::ALL.iter().find(|(_, known, _)| *known == number);
+        let (kind, _, _) = *kind.ok_or(EquivocationError::Kind(number))?;
+        let name = std::str::from_utf8(reader.counted8()?).map_err(|_| EquivocationError::Name)?;
+        let culprit = name.parse().map_err(|_| EquivocationError::Name)?;
         let key = PublicKey(reader.array()?);
-        let mut statement = || -> Result<Statement, EvidenceError> {
+        let mut statement = || -> Result<Statement, EquivocationError> {
             let bytes = reader.counted32()?;
             if bytes.len() > MAX_STATEMENT {
-                return Err(EvidenceError::TooLong);
+                return Err(EquivocationError::TooLong);
             }
             let bytes = bytes.to_vec();
             Ok(Statement { bytes, signature: Signature(reader.array()?) })
         };
         let statements = [statement()?, statement()?];
         reader.finish()?;
-        Ok(Evidence { kind, culprit, key, statements })
+        Ok(Equivocation { kind, culprit, key, statements })
     }
 
     /// The ledger entry, the same on every node; `time` is its block's.
@@ -210,13 +211,13 @@ impl Evidence {
             host: self.culprit.as_str().as_bytes(),
             app: b"logseal",
             procid: b"",
-            msgid: b"evidence",
+            msgid: b"equivocation",
         };
         header.write(&mut out);
         let [a, b] = &self.statements;
         push_element(
             &mut out,
-            "evidence",
+            "equivocation",
             enterprise,
             &[
                 ("kind", self.kind.as_str()),
@@ -231,20 +232,20 @@ impl Evidence {
         out
     }
 
-    /// Reads evidence out of an entry; `None` if the entry is no well-formed one.
+    /// Reads an equivocation out of an entry; `None` if the entry is no well-formed one.
     pub fn from_entry(entry: &Entry<'_>) -> Option<Self> {
-        if entry.kind() != Kind::Evidence {
+        if entry.kind() != Kind::Equivocation {
             return None;
         }
         let param = |name| entry.element().param(name);
         let word = param("kind")?;
-        let (kind, _, _) = *EvidenceKind::ALL.iter().find(|(_, _, known)| *known == word)?;
+        let (kind, _, _) = *EquivocationKind::ALL.iter().find(|(_, _, known)| *known == word)?;
         let statement = |bytes, signature| {
             let bytes = base64::decode(&param(bytes)?).filter(|b| b.len() <= MAX_STATEMENT)?;
             let signature = Signature(base64::decode_array(&param(signature)?)?);
             Some(Statement { bytes, signature })
         };
-        Some(Evidence {
+        Some(Equivocation {
             kind,
             culprit: param("culprit")?.parse().ok()?,
             key: PublicKey(base64::decode_array(&param("key")?)?),
@@ -262,12 +263,12 @@ mod tests {
     use crate::crypto::SigningKey;
     use zeroize::Zeroizing;
 
-    fn evidence(kind: EvidenceKind, a: &[u8], b: &[u8]) -> Evidence {
+    fn equivocation(kind: EquivocationKind, a: &[u8], b: &[u8]) -> Equivocation {
         let key = SigningKey::from_seed(&Zeroizing::new([3; 32]));
         let statement =
             |bytes: &[u8]| Statement { bytes: bytes.to_vec(), signature: key.sign(bytes) };
         let culprit = "node2".parse().unwrap();
-        Evidence::new(kind, culprit, key.public(), [statement(a), statement(b)])
+        Equivocation::new(kind, culprit, key.public(), [statement(a), statement(b)])
     }
 
     fn vote(height: u64, value: u8) -> Vec<u8> {
@@ -279,36 +280,41 @@ mod tests {
     }
 
     #[test]
-    fn only_contradictions_are_evidence() {
-        let votes = |a: &[u8], b: &[u8]| evidence(EvidenceKind::Votes, a, b).verify();
+    fn only_contradictions_are_equivocations() {
+        let votes = |a: &[u8], b: &[u8]| equivocation(EquivocationKind::Votes, a, b).verify();
         assert_eq!(votes(&vote(7, 1), &vote(7, 2)), Ok(()));
-        assert_eq!(votes(&vote(7, 1), &vote(8, 2)), Err(EvidenceError::NoConflict));
-        assert_eq!(votes(&vote(7, 1), &vote(7, 1)), Err(EvidenceError::NoConflict));
-        let cosignatures = |a: &[u8], b: &[u8]| evidence(EvidenceKind::Cosignatures, a, b).verify();
+        assert_eq!(votes(&vote(7, 1), &vote(8, 2)), Err(EquivocationError::NoConflict));
+        assert_eq!(votes(&vote(7, 1), &vote(7, 1)), Err(EquivocationError::NoConflict));
+        let cosignatures =
+            |a: &[u8], b: &[u8]| equivocation(EquivocationKind::Cosignatures, a, b).verify();
         let (a, b) = (cosigned(1, 7, "AAAA"), cosigned(2, 7, "BBBB"));
         assert_eq!(cosignatures(&a, &b), Ok(()));
         let renewed = cosigned(9, 7, "AAAA");
-        assert_eq!(cosignatures(&a, &renewed), Err(EvidenceError::NoConflict), "renewed honestly");
+        assert_eq!(
+            cosignatures(&a, &renewed),
+            Err(EquivocationError::NoConflict),
+            "renewed honestly"
+        );
         let grown = cosigned(2, 8, "BBBB");
-        assert_eq!(cosignatures(&a, &grown), Err(EvidenceError::NoConflict));
+        assert_eq!(cosignatures(&a, &grown), Err(EquivocationError::NoConflict));
     }
 
     #[test]
     fn a_forged_statement_convicts_nobody() {
-        let mut forged = evidence(EvidenceKind::Votes, &vote(7, 1), &vote(7, 2));
+        let mut forged = equivocation(EquivocationKind::Votes, &vote(7, 1), &vote(7, 2));
         forged.statements[1].signature.0[5] ^= 1;
-        assert_eq!(forged.verify(), Err(EvidenceError::Signature));
+        assert_eq!(forged.verify(), Err(EquivocationError::Signature));
     }
 
     #[test]
-    fn evidence_survives_both_of_its_forms() {
-        let evidence = evidence(EvidenceKind::Votes, &vote(7, 1), &vote(7, 2));
-        assert_eq!(Evidence::decode(&evidence.encode()).unwrap(), evidence);
-        let bytes = evidence.entry(UnixMillis(1_795_248_147_000), Enterprise::default());
+    fn an_equivocation_survives_both_of_its_forms() {
+        let equivocation = equivocation(EquivocationKind::Votes, &vote(7, 1), &vote(7, 2));
+        assert_eq!(Equivocation::decode(&equivocation.encode()).unwrap(), equivocation);
+        let bytes = equivocation.entry(UnixMillis(1_795_248_147_000), Enterprise::default());
         insta::assert_snapshot!(String::from_utf8(bytes.clone()).unwrap());
-        assert_eq!(Evidence::from_entry(&Entry::parse(&bytes).unwrap()).unwrap(), evidence);
-        for len in 0..evidence.encode().len() {
-            assert!(Evidence::decode(&evidence.encode()[..len]).is_err());
+        assert_eq!(Equivocation::from_entry(&Entry::parse(&bytes).unwrap()).unwrap(), equivocation);
+        for len in 0..equivocation.encode().len() {
+            assert!(Equivocation::decode(&equivocation.encode()[..len]).is_err());
         }
     }
 }

@@ -1,15 +1,18 @@
-//! The engine's evidence, in the form in which the ledger keeps it.
+//! The engine's equivocations, in the form in which the ledger keeps it.
 
 use super::context::{Address, Ledger, Sig};
 use crate::members::Members;
 use mcc::MisbehaviorEvidence;
 use record::{
     crypto::{PublicKey, Signature},
-    evidence::{Evidence, EvidenceKind, Statement},
+    equivocation::{Equivocation, EquivocationKind, Statement},
 };
 
 /// All double votes and double proposals that the engine saw at a height.
-pub(super) fn evidence(members: &Members, found: &MisbehaviorEvidence<Ledger>) -> Vec<Evidence> {
+pub(super) fn equivocation(
+    members: &Members,
+    found: &MisbehaviorEvidence<Ledger>,
+) -> Vec<Equivocation> {
     let mut all = Vec::new();
     for (address, pairs) in found.votes.iter() {
         for (a, b) in pairs {
@@ -17,7 +20,7 @@ pub(super) fn evidence(members: &Members, found: &MisbehaviorEvidence<Ledger>) -
                 statement(a.message.sign_bytes(), a.signature),
                 statement(b.message.sign_bytes(), b.signature),
             ];
-            all.extend(put(members, EvidenceKind::Votes, *address, statements));
+            all.extend(put(members, EquivocationKind::Votes, *address, statements));
         }
     }
     for (address, pairs) in found.proposals.iter() {
@@ -26,7 +29,7 @@ pub(super) fn evidence(members: &Members, found: &MisbehaviorEvidence<Ledger>) -
                 statement(a.message.sign_bytes(), a.signature),
                 statement(b.message.sign_bytes(), b.signature),
             ];
-            all.extend(put(members, EvidenceKind::Proposals, *address, statements));
+            all.extend(put(members, EquivocationKind::Proposals, *address, statements));
         }
     }
     all
@@ -38,12 +41,12 @@ fn statement(bytes: Vec<u8>, signature: Sig) -> Statement {
 
 fn put(
     members: &Members,
-    kind: EvidenceKind,
+    kind: EquivocationKind,
     address: Address,
     statements: [Statement; 2],
-) -> Option<Evidence> {
+) -> Option<Equivocation> {
     let key = PublicKey(address.0);
     let culprit = members.get(members.find_key(&key)?).name.clone();
-    let evidence = Evidence::new(kind, culprit, key, statements);
-    evidence.verify().is_ok().then_some(evidence)
+    let equivocation = Equivocation::new(kind, culprit, key, statements);
+    equivocation.verify().is_ok().then_some(equivocation)
 }
