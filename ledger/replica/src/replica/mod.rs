@@ -156,6 +156,8 @@ pub struct Replica {
     writing: Option<Height>,
     next_status: Ticks,
     codec: Codec,
+    /// Records of the batch that is being verified: kept, since room for them is costly to get.
+    scratch: Vec<u8>,
     now: Now,
     out: VecDeque<Output>,
 }
@@ -209,6 +211,7 @@ impl Replica {
             writing: None,
             next_status: now.ticks,
             codec: Codec::default(),
+            scratch: vec![],
             now,
             out: VecDeque::new(),
         };
