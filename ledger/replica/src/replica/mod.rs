@@ -441,7 +441,7 @@ impl Replica {
 
     /// How a node looks from here.
     pub fn peer(&self, index: NodeIndex) -> PeerView {
-        self.peers[usize::from(index.0)].view(self.now, &self.timing)
+        self.peers[usize::from(index.0)].view(self.now, self.state.height)
     }
 
     /// Starts what can be started now.
