@@ -132,9 +132,7 @@ async fn checkpoint(
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     let mut response =
         ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, MUTABLE)], text).into_response();
-    if let Some(NodeState::Syncing { to }) =
-        site.view.cluster().map(|cluster| cluster.state.clone())
-    {
+    if let Some(NodeState::Syncing { to }) = site.view.cluster().map(|cluster| cluster.state) {
         // What is served is right, but others have more.
         response.headers_mut().insert(LAGGING, HeaderValue::from(to));
     }

@@ -157,7 +157,7 @@ impl Node {
                 };
                 answer(&reply, message);
             }
-            _ => self.answers.late.push((key, place.clone(), reply)),
+            _ => self.answers.late.push((key, *place, reply)),
         }
     }
 
