@@ -5,8 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails loudly")]
 
+pub mod byzantine;
 pub mod cluster;
 pub mod figures;
+pub mod network;
 pub mod wire;
 
 use link::tls::TlsFiles;

@@ -6,8 +6,9 @@ use std::{
 };
 
 /// Packages, and a file that shows that each is there.
-const NEEDED: [(&str, &[&str]); 7] = [
+const NEEDED: [(&str, &[&str]); 8] = [
     ("curl", &["/usr/bin/curl"]),
+    ("iproute2", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"]),
     ("rsyslog", &["/usr/sbin/rsyslogd"]),
     (
         "rsyslog-gnutls",

@@ -2,7 +2,8 @@
 
 use super::{Node, NodeError, REPORT_EVERY};
 use link::message::{ClusterStatus, NodeState, PeerStatus};
-use replica::{Event, NodeIndex, Slowness, Standing};
+use record::{FaultModel, block::Height};
+use replica::{Event, Members, NodeIndex, Slowness, Standing};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -146,11 +147,11 @@ impl Node {
 
     fn cluster(&self) -> ClusterStatus {
         let (members, own) = (self.replica.members(), self.replica.own());
-        let mut best = self.replica.state().height;
+        let mut heights = Vec::with_capacity(members.count());
         let mut peers = Vec::with_capacity(members.count());
         for (index, member) in members.iter().filter(|(index, _)| *index != own) {
             let view = self.replica.peer(index);
-            best = best.max(view.height);
+            heights.push(view.height);
             let address = self.options.addresses.get(&member.name).cloned();
             peers.push(PeerStatus {
                 name: member.name.to_string(),
@@ -167,6 +168,7 @@ impl Node {
             });
         }
         let tip = self.replica.state().height;
+        let best = believable(heights, members);
         let state = match self.replica.standing() {
             Standing::Rejoining { until, .. } => {
                 NodeState::Rejoining { until: until.map_or(0, |height| height.0) }
@@ -189,4 +191,15 @@ impl Node {
             peers,
         }
     }
+}
+
+/// The height that an honest node among these has or exceeds: the greatest that remains when as
+/// many as may lie are left out. What one node says of itself must not make others seem to lag.
+fn believable(mut heights: Vec<Height>, members: &Members) -> Height {
+    let liars = match members.fault_model() {
+        FaultModel::Byzantine => members.tolerates(),
+        FaultModel::Crash => 0,
+    };
+    heights.sort_unstable_by(|a, b| b.cmp(a));
+    heights.get(liars).copied().unwrap_or_default()
 }
