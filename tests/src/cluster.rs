@@ -9,12 +9,17 @@ use logseal::{
     status::{Overview, Row, ask_all},
     tiles::Tiles,
 };
-use record::{Checkpoint, note::SignedNote};
+use record::{Checkpoint, policy::VerifiedCheckpoint};
 use service::members::FaultModel;
 use std::{
     fs::File,
     io::Write,
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -44,6 +49,12 @@ pub struct Log {
     corpus: Corpus,
 }
 
+/// Lines that are written all the time, by a thread that watches their receipts.
+pub struct Load {
+    going: Arc<AtomicBool>,
+    thread: JoinHandle<(Log, Duration)>,
+}
+
 /// A test's turn among those that need the machine for themselves. Others wait, in this process
 /// or another.
 #[derive(Debug)]
@@ -51,7 +62,7 @@ pub struct Turn(#[expect(dead_code, reason = "the lock lives as long as the file
 
 /// Waits for this test's turn.
 pub fn turn() -> Turn {
-    let path = std::env::temp_dir().join("logseal-tests-turn.lock");
+    let path = std::env::current_exe().unwrap().with_file_name("logseal-tests-turn.lock");
     let file = File::options().create(true).append(true).open(&path).unwrap();
     file.lock().unwrap();
     Turn(file)
@@ -110,6 +121,28 @@ impl Cluster {
         self.nodes[index] = self.site.spawn_node(index, &[]).unwrap();
     }
 
+    /// Begins to write lines, some thousand a second.
+    pub fn load(&mut self) -> Load {
+        let nothing = Log::new("/dev/null".into());
+        let (mut log, meter) = (std::mem::replace(&mut self.log, nothing), self.meter());
+        let going = Arc::new(AtomicBool::new(true));
+        let goes = Arc::clone(&going);
+        let thread = std::thread::spawn(move || {
+            let (mut last, mut since, mut longest) = (0, Instant::now(), Duration::ZERO);
+            while goes.load(Ordering::Relaxed) {
+                log.write(100);
+                let receipted = meter.read().unwrap().receipted;
+                longest = longest.max(since.elapsed());
+                if receipted > last {
+                    (last, since) = (receipted, Instant::now());
+                }
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            (log, longest)
+        });
+        Load { going, thread }
+    }
+
     /// How the nodes are, as an auditor sees it.
     pub fn overview(&self) -> Overview {
         let client = ClientArgs::from_file(&self.site.path("auditor.toml")).resolve().unwrap();
@@ -129,18 +162,20 @@ impl Cluster {
         });
     }
 
-    /// The newest checkpoint of a node that satisfies the policy, as it is served, if there is one.
-    pub fn checkpoint(&self, index: usize) -> Option<(SignedNote, Checkpoint)> {
+    /// The newest checkpoint that a node serves, if it serves one. It satisfies the policy.
+    pub fn verified(&self, index: usize) -> Option<VerifiedCheckpoint> {
         let (_, policy) = read_policy(&self.site.path("policy")).unwrap();
         let address = self.site.https_address(index).to_string();
         let note = block_on(async {
             Tiles::connect(&address, auditor(&self.site)).await?.checkpoint().await
         });
-        let note = note.ok()?;
-        let verified = policy.verify(&note);
-        let verified = verified.unwrap_or_else(|error| panic!("{address} serves a lie: {error}"));
-        let checkpoint = verified.checkpoint().clone();
-        Some((note, checkpoint))
+        let verified = policy.verify(&note.ok()?);
+        Some(verified.unwrap_or_else(|error| panic!("{address} serves a lie: {error}")))
+    }
+
+    /// The body of that.
+    pub fn checkpoint(&self, index: usize) -> Option<Checkpoint> {
+        self.verified(index).map(|verified| verified.checkpoint().clone())
     }
 
     /// Waits until these nodes serve one checkpoint body, of at least `size` entries.
@@ -148,8 +183,7 @@ impl Cluster {
         let begun = Instant::now();
         loop {
             let seen: Vec<_> = indexes.iter().map(|index| self.checkpoint(*index)).collect();
-            let seen: Option<Vec<Checkpoint>> =
-                seen.into_iter().map(|seen| seen.map(|(_, checkpoint)| checkpoint)).collect();
+            let seen: Option<Vec<Checkpoint>> = seen.into_iter().collect();
             if let Some(all) = seen
                 && all[0].size.0 >= size
                 && all.iter().all(|other| *other == all[0])
@@ -234,6 +268,16 @@ impl Cluster {
         let tails =
             agent.chain(&self.nodes).map(|p| format!("{}:\n{}\n", p.log().display(), p.log_tail()));
         rows.chain(tails).collect()
+    }
+}
+
+impl Load {
+    /// Ends it; gives back the longest time in which no receipt came.
+    pub fn end(self, cluster: &mut Cluster) -> Duration {
+        self.going.store(false, Ordering::Relaxed);
+        let (log, longest) = self.thread.join().unwrap();
+        cluster.log = log;
+        longest
     }
 }
 

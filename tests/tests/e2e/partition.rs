@@ -80,7 +80,7 @@ impl Parted {
         // That nothing happens can only be seen by waiting.
         std::thread::sleep(PARTED);
         for index in [0, 1] {
-            let (_, checkpoint) = self.cluster.checkpoint(index).unwrap();
+            let checkpoint = self.cluster.checkpoint(index).unwrap();
             assert_eq!(checkpoint, before, "half of the nodes decided something");
         }
         for index in 0..NODES {
@@ -105,7 +105,7 @@ impl Parted {
     /// says how long the first decision and all of it took since the network healed.
     fn wait_whole(&mut self) -> (Duration, Duration) {
         let healed = Instant::now();
-        let before = self.cluster.checkpoint(0).map_or(0, |(_, checkpoint)| checkpoint.size.0);
+        let before = self.cluster.checkpoint(0).map_or(0, |checkpoint| checkpoint.size.0);
         self.cluster.log.write(1);
         let mut first = None;
         loop {
