@@ -12,7 +12,7 @@ use crc32c::crc32c_append;
 
 use crate::Error;
 use crate::error::is_full;
-use crate::files::{ShortWrite, create_segment, segment_path, write_slices, write_zeros};
+use crate::files::{ShortWrite, Space, create_segment, segment_path, write_slices};
 use crate::format::{
     HEADER_BYTES, MARK, MAX_SEGMENT_BYTES, RECORD_HEADER_BYTES, RecordHeader, Seed, padded,
     segment_header,
@@ -34,21 +34,21 @@ pub(crate) struct Active {
     buffer: Vec<u8>,
     /// The most that the buffer may hold, in bytes.
     buffer_limit: usize,
-    /// The file's length: its space up to there has been written once.
+    /// The file's length: its space up to there is its own.
     allocated: u64,
     /// Whether the last thing in the segment is a mark.
     marked: bool,
 }
 
 impl Active {
-    /// Makes the segment that begins with `base`, with `size` bytes of space.
+    /// Makes the segment that begins with `base`.
     pub(crate) fn create(
         dir: &Path,
         base: u64,
-        size: u64,
+        space: Space,
         buffer_limit: usize,
     ) -> Result<Active, Error> {
-        let file = create_segment(dir, base, size)?;
+        let file = create_segment(dir, base, space)?;
         Ok(Active {
             dir: dir.to_path_buf(),
             path: segment_path(dir, base),
@@ -58,7 +58,7 @@ impl Active {
             written: HEADER_BYTES as u64,
             buffer: Vec::new(),
             buffer_limit,
-            allocated: size,
+            allocated: space.end,
             marked: false,
         })
     }
@@ -107,17 +107,19 @@ impl Active {
         self.allocated
     }
 
-    /// Extends the space to `size` bytes.
-    pub(crate) fn grow(&mut self, size: u64) -> Result<(), Error> {
-        if let Err(source) = write_zeros(&self.file, self.allocated, size) {
+    /// Extends the space.
+    pub(crate) fn grow(&mut self, space: Space) -> Result<(), Error> {
+        if let Err(source) = space.make(&self.file, self.allocated) {
             self.file.set_len(self.allocated).map_err(Error::io("truncate", &self.path))?;
             if is_full(&source) {
                 return Err(self.full());
             }
             return Err(Error::io("extend", &self.path)(source));
         }
-        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
-        self.allocated = size;
+        if space.zeros {
+            self.file.sync_data().map_err(Error::io("sync", &self.path))?;
+        }
+        self.allocated = space.end;
         Ok(())
     }
 
@@ -266,7 +268,8 @@ mod tests {
     #[test]
     fn what_survived_in_memory_only_is_written_again_before_it_counts() {
         let dir = tempfile::tempdir().unwrap();
-        let mut active = Active::create(dir.path(), 7, 4096, 0).unwrap();
+        let space = Space { end: 4096, zeros: true };
+        let mut active = Active::create(dir.path(), 7, space, 0).unwrap();
         for (seq, durable) in [(7, 7), (8, 8), (9, 8)] {
             active.push(seq, durable, &[b"payload"]).unwrap();
         }

@@ -5,6 +5,9 @@ use std::io::{self, IoSlice, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::{Errno, pwritev, retry_on_intr};
+
 use crate::Error;
 use crate::error::is_full;
 use crate::format::{MAX_SEGMENT_BYTES, MAX_SEQ, segment_header};
@@ -14,6 +17,14 @@ const UNFINISHED: &str = "new";
 
 /// Linux takes at most this many slices in one call.
 const MAX_SLICES: usize = 1024;
+
+/// Records of this size and above get space that is only reserved.
+const LARGE_BYTES: u64 = 64 << 10;
+/// How much more space than a small record needs is made with it: a sync each time, so not too little; a write that
+/// everything waits for, so not too much.
+const ZEROS_AHEAD: u64 = 1 << 20;
+/// Likewise with a large one, for the small ones between it and the next.
+const RESERVED_AHEAD: u64 = 64 << 10;
 
 pub(crate) fn segment_path(dir: &Path, base: u64) -> PathBuf {
     dir.join(format!("{base:020}.seg"))
@@ -99,9 +110,9 @@ pub(crate) fn remove_unfinished(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes a segment of `size` bytes, its space allocated and written, and its name durable. A segment that has its
-/// name thus has its header and its space; on an error that leaves no name, no file is left either.
-pub(crate) fn create_segment(dir: &Path, base: u64, size: u64) -> Result<File, Error> {
+/// Makes a segment with this space, and its name durable. A segment that has its name thus has its header and its
+/// space; on an error that leaves no name, no file is left either.
+pub(crate) fn create_segment(dir: &Path, base: u64, space: Space) -> Result<File, Error> {
     let path = segment_path(dir, base);
     let unfinished = path.with_extension(UNFINISHED);
     let made =
@@ -109,7 +120,7 @@ pub(crate) fn create_segment(dir: &Path, base: u64, size: u64) -> Result<File, E
             |file| {
                 let header = segment_header(base);
                 file.write_all_at(&header, 0)?;
-                write_zeros(&file, header.len() as u64, size)?;
+                space.make(&file, header.len() as u64)?;
                 file.sync_all()?;
                 std::fs::rename(&unfinished, &path)?;
                 Ok(file)
@@ -128,8 +139,40 @@ pub(crate) fn create_segment(dir: &Path, base: u64, size: u64) -> Result<File, E
     }
 }
 
+/// Space in a segment up to `end`, in bytes. Writing into it cannot fail for want of space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Space {
+    pub(crate) end: u64,
+    /// Whether it is written with zeros, so that syncing a record there takes one write to the disk and no change of
+    /// the file system's own data. Else it is only reserved: a large record would be written twice for that.
+    pub(crate) zeros: bool,
+}
+
+impl Space {
+    /// Space for a record of `size` bytes that will end at `needed`, with some more for the next ones, in a segment of
+    /// usually `usual` bytes.
+    pub(crate) fn for_record(size: u64, needed: u64, usual: u64) -> Space {
+        let zeros = size < LARGE_BYTES;
+        let ahead = if zeros { ZEROS_AHEAD } else { RESERVED_AHEAD };
+        Space { end: needed.max(usual.min(needed + ahead)), zeros }
+    }
+
+    /// Makes it, from `from` on. Bytes that were never written there read as zeros.
+    pub(crate) fn make(&self, file: &File, from: u64) -> io::Result<()> {
+        let length = self.end.saturating_sub(from);
+        if self.zeros || length == 0 {
+            return write_zeros(file, from, self.end);
+        }
+        let flags = FallocateFlags::empty();
+        match retry_on_intr(|| fallocate(file, flags, from, length)) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_zeros(file, from, self.end),
+            other => Ok(other?),
+        }
+    }
+}
+
 /// Writes zeros from one place to another, so that later writes there need no new space.
-pub(crate) fn write_zeros(file: &File, mut from: u64, to: u64) -> io::Result<()> {
+fn write_zeros(file: &File, mut from: u64, to: u64) -> io::Result<()> {
     let zeros = [0; 64 << 10];
     while from < to {
         let length = (to - from).min(zeros.len() as u64);
@@ -155,13 +198,13 @@ pub(crate) fn write_slices(
     IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
         let batch = &slices[..slices.len().min(MAX_SLICES)];
-        match rustix::io::pwritev(file, batch, offset + written) {
+        match pwritev(file, batch, offset + written) {
             Ok(0) => return Err(ShortWrite { written, source: io::ErrorKind::WriteZero.into() }),
             Ok(length) => {
                 written += length as u64;
                 IoSlice::advance_slices(&mut slices, length);
             }
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(errno) => return Err(ShortWrite { written, source: errno.into() }),
         }
     }
@@ -212,5 +255,28 @@ mod tests {
         let mut bytes = vec![0; parts.concat().len()];
         file.read_exact_at(&mut bytes, 5).unwrap();
         assert_eq!(bytes, parts.concat());
+    }
+
+    #[test]
+    fn space_is_enough_for_the_record_and_stays_within_a_usual_segment() {
+        let usual = 16 << 20;
+        let small = Space::for_record(1000, 5000, usual);
+        assert_eq!(small, Space { end: 5000 + ZEROS_AHEAD, zeros: true });
+        assert_eq!(Space::for_record(1000, usual - 8, usual).end, usual);
+        let large = Space::for_record(8 << 20, 9 << 20, usual);
+        assert_eq!(large, Space { end: (9 << 20) + RESERVED_AHEAD, zeros: false });
+        assert_eq!(Space::for_record(32 << 20, 33 << 20, usual).end, 33 << 20);
+    }
+
+    #[test]
+    fn space_reads_as_zeros_however_it_is_made() {
+        for zeros in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("file");
+            let file = File::create(&path).unwrap();
+            Space { end: 300_000, zeros }.make(&file, 100).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), vec![0; 300_000]);
+            Space { end: 300_000, zeros }.make(&file, 300_000).unwrap();
+        }
     }
 }

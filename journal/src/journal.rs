@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::active::Active;
-use crate::files::{Lock, create_dir, remove_unfinished, segment_path, sync_dir};
+use crate::files::{Lock, Space, create_dir, remove_unfinished, segment_path, sync_dir};
 use crate::format::{HEADER_BYTES, MAX_RECORD_BYTES, MAX_SEQ, RECORD_HEADER_BYTES, padded};
 use crate::index::{Index, SegmentIndex, Shared};
 use crate::recover::{Recovery, Walk, walk};
@@ -263,16 +263,16 @@ impl Journal {
             }
             // A segment without records is extended for any record: the next one would bear the same name.
             if needed <= usual || active.base() == self.next {
-                return active.grow(usual.max(needed));
+                return active.grow(Space::for_record(size, needed, usual));
             }
         }
-        self.begin_segment(usual.max(HEADER_BYTES as u64 + size))
+        self.begin_segment(Space::for_record(size, HEADER_BYTES as u64 + size, usual))
     }
 
     /// Goes on in a new segment. That it exists proves that everything before it is durable.
-    fn begin_segment(&mut self, size: u64) -> Result<(), Error> {
+    fn begin_segment(&mut self, space: Space) -> Result<(), Error> {
         self.sync_active()?;
-        let new = Active::create(&self.shared.dir, self.next, size, self.options.buffer_bytes)?;
+        let new = Active::create(&self.shared.dir, self.next, space, self.options.buffer_bytes)?;
         if let Some(mut sealed) = self.active.replace(new) {
             sealed.trim();
             self.sealed_bytes += sealed.tail();

@@ -135,7 +135,7 @@ impl Agent {
     /// The next batch to send, if there is one and the window allows it. Nothing is sent behind a
     /// heartbeat that has no receipt: it leaves no gap in the log if it comes too late, and then it
     /// could never be taken.
-    pub fn to_send(&mut self) -> Option<Spooled> {
+    pub fn next_to_send(&mut self) -> Option<Spooled> {
         let link = self.link.as_mut().filter(|link| link.sent < WINDOW)?;
         let last = link.sent.checked_sub(1).and_then(|last| self.spool.get(last));
         if last.is_some_and(|last| last.heartbeat) {

@@ -99,7 +99,7 @@ impl World {
     }
 
     fn send(&mut self, agent: usize) {
-        while let Some(spooled) = self.agents[agent].to_send() {
+        while let Some(spooled) = self.agents[agent].next_to_send() {
             let Some(mut link) = self.agents[agent].link else { return };
             let at = (self.time + self.rng.within(200..5000)).max(link.last + 1);
             link.last = at;

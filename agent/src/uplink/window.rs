@@ -68,9 +68,13 @@ pub(super) struct Window {
 
 impl Window {
     /// True if one more batch of `bytes` may be handed over.
+    ///
+    /// Not behind a heartbeat, until that has its receipt: it leaves the log as it is, so nothing
+    /// keeps a node that missed it from taking what comes after it, and then no node can take the
+    /// heartbeat any more.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.batches.is_empty()
-            || (self.batches.len() < MAX_BATCHES && self.bytes + bytes <= MAX_BYTES)
+        let Some(last) = self.batches.back() else { return true };
+        last.count > 0 && self.batches.len() < MAX_BATCHES && self.bytes + bytes <= MAX_BYTES
     }
 
     /// A batch was handed over.
@@ -152,6 +156,18 @@ mod tests {
         assert!(!window.has_room(10));
         window.done(Seq(0)).unwrap();
         assert!(window.has_room(MAX_BYTES - 150) && !window.has_room(MAX_BYTES - 149));
+    }
+
+    #[test]
+    fn nothing_is_handed_over_behind_a_heartbeat() {
+        let mut window = Window::default();
+        window.push(batch(0, 10));
+        window.push(InFlight { count: 0, ..batch(1, 10) });
+        assert!(!window.has_room(10));
+        window.done(Seq(1));
+        assert!(!window.has_room(10), "its receipt may come first, and is kept with it");
+        window.done(Seq(0));
+        assert!(window.has_room(10));
     }
 
     #[test]

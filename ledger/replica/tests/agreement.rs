@@ -5,8 +5,8 @@
 mod cluster;
 
 use cluster::{Cluster, builder};
-use logseal_replica::{BlankStart, Event, Standing};
-use record::FaultModel;
+use logseal_replica::{BlankStart, Event, Message, Standing, message::BodyKind};
+use record::{FaultModel, UnixSeconds, enrolment::Enrolment};
 
 fn four() -> Cluster {
     Cluster::new(4, FaultModel::Byzantine)
@@ -144,5 +144,46 @@ fn an_agent_that_seals_twice_is_convicted_in_the_ledger() {
     let equivocations: usize =
         cluster.blocks[0].iter().map(|executed| executed.block.equivocations.len()).sum();
     assert_eq!(equivocations, 1);
+    cluster.assert_agreed();
+}
+
+#[test]
+fn a_heartbeat_that_comes_again_is_not_taken_again() {
+    let mut cluster = four();
+    cluster.enrol(0).unwrap();
+    let mut builder = builder();
+    let (heartbeat, _) = cluster.pending(0, &mut builder, &[]);
+    let encoded = heartbeat.batch().encode();
+    cluster.hand(0, heartbeat).unwrap();
+    cluster.pass(200);
+    let body = Message::Body(BodyKind::Batch, encoded.into());
+    (1..4).for_each(|node| cluster.queue.push_back((0, node, body.clone())));
+    cluster.settle();
+    cluster.submit(1, &mut builder, &["a"]).0.unwrap();
+    cluster.pass(2000);
+    let heartbeats = cluster.blocks[1].iter().flat_map(|b| &b.placed).filter(|p| p.count == 0);
+    assert_eq!(heartbeats.count(), 1);
+    cluster.assert_agreed();
+}
+
+#[test]
+fn two_enrolments_of_an_agent_at_two_nodes_hold_nothing_up() {
+    let mut cluster = four();
+    for (at, time) in [(0, 1), (1, 2)] {
+        let enrolment = Enrolment {
+            agent: cluster::agent(),
+            key: cluster::key(9).public(),
+            time: UnixSeconds(time),
+            certificate: vec![1],
+            signature: vec![2],
+        };
+        let now = cluster.time();
+        cluster.nodes[at].handle_enrolment(now, enrolment).unwrap().unwrap();
+    }
+    cluster.settle();
+    cluster.pass(3000);
+    assert!(cluster.nodes.iter().all(|node| node.log_of(&cluster::agent()).is_some()));
+    let enrolled: usize = cluster.blocks[2].iter().map(|block| block.enrolled.len()).sum();
+    assert_eq!(enrolled, 1);
     cluster.assert_agreed();
 }

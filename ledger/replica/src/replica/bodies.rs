@@ -70,7 +70,7 @@ impl Replica {
             return true;
         }
         let origin = self.params.origin.clone();
-        match batch.clone().open(&origin, &log, &mut self.codec, &mut Vec::new()) {
+        match batch.clone().open(&origin, &log, &mut self.codec, &mut self.scratch) {
             Ok(verified) => {
                 let pending = Pending::new(verified, log, encoded.clone());
                 if self.pool.put(pending).is_err() {
@@ -146,7 +146,7 @@ impl Replica {
                     continue;
                 }
                 let origin = self.params.origin.clone();
-                let opened = batch.open(&origin, &log, &mut self.codec, &mut Vec::new());
+                let opened = batch.open(&origin, &log, &mut self.codec, &mut self.scratch);
                 if let Ok(verified) = opened
                     && self.pool.put(Pending::new(verified, log, encoded)).is_ok()
                 {

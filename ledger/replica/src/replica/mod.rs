@@ -156,6 +156,8 @@ pub struct Replica {
     writing: Option<Height>,
     next_status: Ticks,
     codec: Codec,
+    /// Records of the batch that is being verified: kept, since room for them is costly to get.
+    scratch: Vec<u8>,
     now: Now,
     out: VecDeque<Output>,
 }
@@ -209,6 +211,7 @@ impl Replica {
             writing: None,
             next_status: now.ticks,
             codec: Codec::default(),
+            scratch: vec![],
             now,
             out: VecDeque::new(),
         };
@@ -438,7 +441,7 @@ impl Replica {
 
     /// How a node looks from here.
     pub fn peer(&self, index: NodeIndex) -> PeerView {
-        self.peers[usize::from(index.0)].view(self.now, &self.timing)
+        self.peers[usize::from(index.0)].view(self.now, self.state.height)
     }
 
     /// Starts what can be started now.

@@ -1,7 +1,7 @@
 //! What is known of the other nodes: where they stand, how far their clocks are off, whether their
 //! proposals are waited for.
 
-use super::{Event, Replica, Timing};
+use super::{Event, Replica};
 use crate::{
     engine::{Signed, Timer},
     members::NodeIndex,
@@ -15,6 +15,10 @@ use std::{collections::VecDeque, time::Duration};
 /// A clock sample is replaced by any newer one after this long, by a better one at any time.
 const SAMPLE_AGE: Duration = Duration::from_secs(10);
 
+/// A node that is further behind than this is not waited for; one that has just decided the newest
+/// block has not always said so yet.
+const LAG: u64 = 2;
+
 /// Whether a node's proposals are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slowness {
@@ -24,6 +28,8 @@ pub enum Slowness {
     Unreachable,
     /// It does not vote, because it lost what it voted before.
     Abstaining,
+    /// It is behind, and cannot propose before it has caught up.
+    Lagging,
     /// It let its turn pass, or lied, not long ago.
     Distrusted,
 }
@@ -75,11 +81,13 @@ struct Sample {
 }
 
 impl Peer {
-    fn slowness(&self, now: Ticks) -> Slowness {
+    fn slowness(&self, now: Ticks, tip: Height) -> Slowness {
         if !self.up {
             Slowness::Unreachable
         } else if self.abstains_until > self.height {
             Slowness::Abstaining
+        } else if self.height.0.saturating_add(LAG) < tip.0 {
+            Slowness::Lagging
         } else if self.distrusted.is_some_and(|until| now < until) {
             Slowness::Distrusted
         } else {
@@ -87,7 +95,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn view(&self, now: Now, _timing: &Timing) -> PeerView {
+    pub(super) fn view(&self, now: Now, tip: Height) -> PeerView {
         PeerView {
             up: self.up,
             height: self.height,
@@ -95,7 +103,7 @@ impl Peer {
             offset_ms: self.sample.map(|sample| sample.offset_ms),
             round_trip: self.sample.map(|sample| Duration::from_millis(sample.round_trip)),
             signed: self.signed,
-            slowness: self.slowness(now.ticks),
+            slowness: self.slowness(now.ticks, tip),
             heard: self.heard.map(|heard| now.ticks.since(heard)),
         }
     }
@@ -107,7 +115,8 @@ impl Replica {
     }
 
     pub(super) fn is_slow(&self, index: NodeIndex) -> bool {
-        self.peers[usize::from(index.0)].slowness(self.now.ticks) != Slowness::Prompt
+        let tip = self.state.height;
+        self.peers[usize::from(index.0)].slowness(self.now.ticks, tip) != Slowness::Prompt
     }
 
     /// Tells a node that has just connected what it may have missed.

@@ -82,8 +82,9 @@ impl Replica {
             return;
         }
         let header: &BlockHeader = &executed.block.header;
-        let mut record = head(BLOCK, header.height);
-        executed.block.encode_parts().iter().for_each(|part| record.extend_from_slice(part));
+        let (mut record, parts) = (head(BLOCK, header.height), executed.block.encode_parts());
+        record.reserve_exact(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| record.extend_from_slice(part));
         self.log(record);
     }
 

@@ -34,8 +34,9 @@ fn kill(running: &mut Running<'_>, index: usize, who: &str) -> f64 {
     let before = longest_gap(running, PHASES[0]);
     running.nodes[index].kill().unwrap();
     let without = longest_gap(running, PHASES[1]);
-    running.nodes[index] = running.site.start_node(index).unwrap();
+    running.nodes[index] = running.site.spawn_node(index, &[]).unwrap();
     let after = longest_gap(running, PHASES[2]);
+    running.nodes[index].wait_ready(crate::LIMIT).unwrap();
     writer.join().unwrap();
     running.meter().wait_receipted(already + count, crate::LIMIT).unwrap();
     running.wait_agreed();
