@@ -213,6 +213,16 @@ impl Cluster {
         self.wait_agreed(indexes, size)
     }
 
+    /// The node that the agent hands its batches to.
+    pub fn agents_node(&self) -> usize {
+        let text = self.meter().text().unwrap();
+        let line = |index: &usize| {
+            let node = self.site.agents_address(*index);
+            format!("logseal_agent_uplink_connected{{node=\"{node}\"}} 1")
+        };
+        (0..NODES).find(|index| text.contains(&line(index))).expect("it is connected")
+    }
+
     /// Records that wait in the agent's spool.
     fn waiting(&self) -> u64 {
         let text = self.meter().text().unwrap();

@@ -7,6 +7,7 @@ mod demo;
 mod disk;
 mod files;
 mod fresh;
+mod frozen;
 mod kills;
 mod liar;
 mod node;

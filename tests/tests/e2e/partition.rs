@@ -32,9 +32,9 @@ fn a_parted_network_neither_forks_nor_loses_and_heals_within_five_seconds() {
     };
     parted.cluster.log.write(LINES);
     parted.cluster.wait_settled(&[0, 1, 2, 3]);
-    let bystander = (parted.agents_node() + 2) % NODES;
+    let bystander = (parted.cluster.agents_node() + 2) % NODES;
     parted.cut_one("a node", bystander);
-    let agents_node = parted.agents_node();
+    let agents_node = parted.cluster.agents_node();
     parted.cut_one("the agent's node", agents_node);
     let proposer = parted.proposer();
     parted.cut_one("the next proposer", proposer);
@@ -121,17 +121,6 @@ impl Parted {
             assert!(healed.elapsed() < LIMIT, "{}", self.cluster.describe());
             std::thread::park_timeout(Duration::from_millis(20));
         }
-    }
-
-    /// The node that the agent hands its batches to.
-    fn agents_node(&self) -> usize {
-        let Cluster { site, .. } = &self.cluster;
-        let text = self.cluster.meter().text().unwrap();
-        let line = |index: &usize| {
-            let node = site.agents_address(*index);
-            format!("logseal_agent_uplink_connected{{node=\"{node}\"}} 1")
-        };
-        (0..NODES).find(|index| text.contains(&line(index))).expect("it is connected")
     }
 
     fn proposer(&self) -> usize {
