@@ -22,7 +22,7 @@ impl Node {
                 Output::SyncLog => self.sync_log()?,
                 Output::Send { to, message } => self.send(to, &message),
                 Output::Append(executed) => self.append(executed)?,
-                Output::Published(head) => self.publish(head)?,
+                Output::Published(head) => self.publish(&head),
                 Output::ServeBlocks { to, from } => self.serve_blocks(to, from),
                 Output::Dropped(pending) => self.answers.dropped(&pending),
                 Output::Event(event) => self.handle_news(event)?,
@@ -84,15 +84,14 @@ impl Node {
         Ok(())
     }
 
-    fn publish(&mut self, head: Head) -> Result<(), NodeError> {
-        let reader = self.store.reader();
-        self.answers.published(&reader, &head);
+    fn publish(&mut self, head: &Head) {
+        // Whoever has a receipt finds its batch under the newest checkpoint.
         self.view.set_head(crate::view::Head {
             height: head.height,
             size: head.size,
-            checkpoint: Some(head.checkpoint),
+            checkpoint: Some(head.checkpoint.clone()),
         });
-        Ok(())
+        self.answers.published(&self.store.reader(), &head);
     }
 
     fn serve_blocks(&self, to: NodeIndex, from: Height) {
