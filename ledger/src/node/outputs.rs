@@ -91,7 +91,7 @@ impl Node {
             size: head.size,
             checkpoint: Some(head.checkpoint.clone()),
         });
-        self.answers.published(&self.store.reader(), &head);
+        self.answers.published(&self.store.reader(), head);
     }
 
     fn serve_blocks(&self, to: NodeIndex, from: Height) {
