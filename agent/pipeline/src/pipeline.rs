@@ -194,8 +194,10 @@ impl Pipeline {
     }
 
     fn seal(&mut self, now: Now) {
-        // A clock that jumped back must not make the log's seals run backwards.
-        self.sealed = self.sealed.max(now.wall.seconds());
+        // A clock that jumped back must not make the log's seals run backwards. A seal without
+        // records is told from the one before it by its time alone.
+        let earliest = self.sealed.0.saturating_add(self.batch.is_empty().into());
+        self.sealed = UnixSeconds(earliest).max(now.wall.seconds());
         let sealed = self.batch.seal(&self.key, self.sealed, &mut self.codec);
         let mut positions = std::mem::take(&mut self.files);
         let reached = std::mem::take(&mut self.reached).into_iter();

@@ -139,6 +139,22 @@ fn a_clock_that_jumps_back_does_not_stop_the_log() {
 }
 
 #[test]
+fn a_heartbeat_is_newer_than_the_seal_before_it_whatever_the_clock_does() {
+    let mut p = pipeline(SEALING);
+    p.handle_event(SourceEvent::Chunk(chunk(&[b"a"])), now(100));
+    p.handle_time(now(1000));
+    let first = drain(&mut p)[0].sealed.batch.seal.time;
+    let frozen = Now { monotonic_ms: 62_000, ..now(1000) };
+    p.handle_time(frozen);
+    let jumped = Now { monotonic_ms: 130_000, ..now(0) };
+    p.handle_time(jumped);
+    let heartbeats = drain(&mut p);
+    let times: Vec<_> = heartbeats.iter().map(|h| h.sealed.batch.seal.time.0).collect();
+    assert_eq!(times, [first.0 + 1, first.0 + 2]);
+    assert!(heartbeats.iter().all(|h| h.sealed.batch.count == 0));
+}
+
+#[test]
 fn a_line_too_long_for_an_entry_is_split_and_no_byte_is_lost() {
     for len in [65_000, 70 << 10, 1 << 20, logseal_pipeline::MAX_LINE] {
         let line: Vec<u8> = (0..len).map(|i| (i * 7 % 256) as u8).filter(|b| *b != b'\n').collect();

@@ -71,6 +71,9 @@ fn batches_follow_each_other_and_a_heartbeat_proves_silence() {
     let first = open(SealedBatch::decode(&three().encode()).unwrap(), &empty()).unwrap();
     let state = LogState { frontier: first.after().clone(), sealed: NOW, ..empty() };
     let heartbeat = sealed(&state, &[]);
+    let repeated = open(heartbeat.clone(), &state).unwrap_err();
+    assert_eq!(repeated, BatchError::Repeated(NOW), "no newer than the seal before it");
+    let state = LogState { sealed: UnixSeconds(NOW.0 - 1), ..state };
     let again = open(SealedBatch::decode(&heartbeat.encode()).unwrap(), &state).unwrap();
     assert_eq!(again.after(), first.after());
     let next = sealed(&state, &[record(3, b"d")]);
