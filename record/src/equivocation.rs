@@ -103,6 +103,11 @@ impl EquivocationKind {
         found.map_or("", |(_, _, word)| word)
     }
 
+    /// The kind of this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, _, known)| *known == word).map(|(kind, _, _)| *kind)
+    }
+
     fn number(self) -> u8 {
         Self::ALL.iter().find(|(kind, _, _)| *kind == self).map_or(0, |(_, number, _)| *number)
     }
@@ -239,7 +244,7 @@ impl Equivocation {
         }
         let param = |name| entry.element().param(name);
         let word = param("kind")?;
-        let (kind, _, _) = *EquivocationKind::ALL.iter().find(|(_, _, known)| *known == word)?;
+        let kind = EquivocationKind::from_word(&word)?;
         let statement = |bytes, signature| {
             let bytes = base64::decode(&param(bytes)?).filter(|b| b.len() <= MAX_STATEMENT)?;
             let signature = Signature(base64::decode_array(&param(signature)?)?);

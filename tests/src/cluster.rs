@@ -9,7 +9,11 @@ use logseal::{
     status::{Overview, Row, ask_all},
     tiles::Tiles,
 };
-use record::{Checkpoint, policy::VerifiedCheckpoint};
+use record::{
+    Checkpoint,
+    entry::{Entry, Kind},
+    policy::VerifiedCheckpoint,
+};
 use service::members::FaultModel;
 use std::{
     fs::File,
@@ -152,8 +156,7 @@ impl Cluster {
     /// Waits until a node votes, at the height that all who answer had when it was asked first.
     pub fn wait_back(&mut self, index: usize) {
         let name = self.site.node_name(index);
-        let highest = |now: &Overview| now.rows.iter().filter_map(|row| row.height).max();
-        let target = highest(&self.overview()).unwrap_or(0);
+        let target = answering(&self.overview()).filter_map(|row| row.height).max().unwrap_or(0);
         wait_for("a node that is back", || {
             assert!(self.nodes[index].is_running(), "{name}: {}", self.nodes[index].log_tail());
             let rows = self.overview().rows;
@@ -203,9 +206,7 @@ impl Cluster {
             let now = self.overview();
             let records = now.agents.iter().map(|agent| agent.records).max();
             if records == Some(self.log.count()) && self.waiting() == 0 {
-                // What a node only says of another may be a lie of that one.
-                let own = now.rows.iter().filter(|row| !row.checkpoint.is_empty());
-                break own.filter_map(|row| row.size).max().unwrap_or(0);
+                break answering(&now).filter_map(|row| row.size).max().unwrap_or(0);
             }
             assert!(begun.elapsed() < LIMIT, "{records:?} records\n{}", self.describe());
             std::thread::park_timeout(Duration::from_millis(50));
@@ -233,14 +234,30 @@ impl Cluster {
 
     /// All records of a node and the checkpoint that they were verified under.
     pub fn records_of(&self, index: usize) -> (Checkpoint, Vec<Record>) {
+        let mut records = Vec::new();
+        let checkpoint = self.read(index, |entry| records.extend(read_record(entry)));
+        (checkpoint, records)
+    }
+
+    /// All entries of a kind that a node has.
+    pub fn entries_of(&self, index: usize, kind: Kind) -> Vec<Vec<u8>> {
+        let mut entries = Vec::new();
+        self.read(index, |bytes| {
+            if Entry::parse(bytes).unwrap().kind() == kind {
+                entries.push(bytes.to_vec());
+            }
+        });
+        entries
+    }
+
+    fn read(&self, index: usize, each: impl FnMut(&[u8])) -> Checkpoint {
         let (_, policy) = read_policy(&self.site.path("policy")).unwrap();
         let address = self.site.https_address(index).to_string();
-        let mut records = Vec::new();
-        let checkpoint = block_on(async {
+        let read = block_on(async {
             let mut tiles = Tiles::connect(&address, auditor(&self.site)).await?;
-            tiles.read_all(&policy, |entry| records.extend(read_record(entry))).await
+            tiles.read_all(&policy, each).await
         });
-        (checkpoint.unwrap_or_else(|failure| panic!("{address}: {failure}")), records)
+        read.unwrap_or_else(|failure| panic!("{address}: {failure}"))
     }
 
     /// Every line that was written is in the ledger of each of these nodes, once and in order, and
@@ -279,6 +296,11 @@ impl Cluster {
             agent.chain(&self.nodes).map(|p| format!("{}:\n{}\n", p.log().display(), p.log_tail()));
         rows.chain(tails).collect()
     }
+}
+
+/// The nodes that answered themselves: what others say of one may be its lie.
+fn answering(now: &Overview) -> impl Iterator<Item = &Row> {
+    now.rows.iter().filter(|row| !row.checkpoint.is_empty())
 }
 
 impl Load {

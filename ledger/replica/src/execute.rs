@@ -4,7 +4,7 @@ use crate::{
     block::{Block, BlockBatch, BlockHeader, Certificate},
     members::Members,
     pool::{Body, Picked},
-    state::{LedgerState, Params, Slot},
+    state::{Conviction, LedgerState, Params, Slot},
 };
 use bytes::Bytes;
 use record::{
@@ -15,7 +15,7 @@ use record::{
     equivocation::{Equivocation, EquivocationError, EquivocationKind},
     merkle::{EntryIndex, Frontier, NodeId, NodeSource, leaf_hash},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A decided block does not execute: it was altered, or it should never have been decided.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +62,9 @@ pub enum ExecuteError {
     /// An equivocation of somebody whose key it is not.
     #[error("the key in the equivocation is not that of '{0}'")]
     Culprit(NodeName),
+    /// An equivocation of somebody who is convicted of the same already.
+    #[error("'{0}' is convicted of that already")]
+    Convicted(NodeName),
     /// The header names another tree than execution leads to.
     #[error("block {0} names another tree than its entries lead to")]
     Root(u64),
@@ -167,6 +170,8 @@ pub struct Executed {
     pub after: Frontier,
     /// The agents whose logs it changed.
     pub agents: BTreeMap<AgentName, LogState>,
+    /// Those whom it convicts.
+    pub convicted: BTreeSet<Conviction>,
 }
 
 impl Executed {
@@ -177,6 +182,7 @@ impl Executed {
         state.time = self.block.header.time;
         state.tree = self.after.clone();
         state.agents.extend(self.agents.iter().map(|(name, log)| (name.clone(), log.clone())));
+        state.convicted.extend(self.convicted.iter().cloned());
     }
 }
 
@@ -208,7 +214,8 @@ pub(crate) fn propose(
         bodies.batches.push(BlockBatch { encoded: pending.encoded().clone(), before });
     }
     for (equivocation, encoded) in picked.equivocations {
-        if convicts(params, members, state, &equivocation).is_ok() {
+        let known = run.convicted.contains(&conviction(&equivocation));
+        if !known && convicts(params, members, state, &equivocation).is_ok() {
             run.equivocation(params, slot, &equivocation);
             bodies.equivocation_digests.push(SealedBatch::digest(&encoded));
             bodies.equivocations.push(encoded);
@@ -234,8 +241,12 @@ pub(crate) fn validate(
     named: Named,
     codec: &mut Codec,
 ) -> Result<Executed, ExecuteError> {
+    let mut convicted = BTreeSet::new();
     for (equivocation, _) in &named.equivocations {
         convicts(params, members, state, equivocation)?;
+        if !convicted.insert(conviction(equivocation)) {
+            return Err(ExecuteError::Convicted(equivocation.culprit.clone()));
+        }
     }
     execute(params, state, header, named, codec)
 }
@@ -356,12 +367,14 @@ struct Run {
     placed: Vec<Placed>,
     enrolled: Vec<(AgentName, EntryIndex)>,
     agents: BTreeMap<AgentName, LogState>,
+    convicted: BTreeSet<Conviction>,
 }
 
 impl Run {
     fn new(state: &LedgerState) -> Self {
         let (tree, after) = BlockTree::new(state.tree.clone());
-        Run { tree, after, placed: vec![], enrolled: vec![], agents: BTreeMap::new() }
+        let (agents, convicted) = (BTreeMap::new(), BTreeSet::new());
+        Run { tree, after, placed: vec![], enrolled: vec![], agents, convicted }
     }
 
     fn next(&self) -> EntryIndex {
@@ -433,6 +446,7 @@ impl Run {
     }
 
     fn equivocation(&mut self, params: &Params, slot: &Slot, equivocation: &Equivocation) {
+        self.convicted.insert(conviction(equivocation));
         let entry = equivocation.entry(slot.time, params.enterprise);
         self.tree.push(&mut self.after, leaf_hash(&entry));
     }
@@ -474,11 +488,17 @@ impl Run {
             enrolled: self.enrolled,
             after: self.after,
             agents: self.agents,
+            convicted: self.convicted,
         }
     }
 }
 
-/// Checks that an equivocation proves something, about this ledger and against the one it names.
+/// Whom an equivocation convicts, and of what.
+pub(crate) fn conviction(equivocation: &Equivocation) -> Conviction {
+    (equivocation.culprit.clone(), equivocation.kind)
+}
+
+/// Checks that an equivocation proves something new, about this ledger and against the one it names.
 pub(crate) fn convicts(
     params: &Params,
     members: &Members,
@@ -500,6 +520,9 @@ pub(crate) fn convicts(
             (log.key, Some(params.origin.agent(&agent)))
         }
     };
+    if state.convicted.contains(&conviction(equivocation)) {
+        return Err(ExecuteError::Convicted(equivocation.culprit.clone()));
+    }
     if key != equivocation.key {
         return Err(unknown());
     }

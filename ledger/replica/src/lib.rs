@@ -38,4 +38,4 @@ pub use replica::{
     BlankStart, Event, Head, Identity, Output, PeerView, Replica, Settings, Slowness, Standing,
     Timing, Vouch, vote_log_height,
 };
-pub use state::{LedgerState, Params};
+pub use state::{Conviction, LedgerState, Params};

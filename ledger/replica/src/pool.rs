@@ -5,8 +5,10 @@
 //! chain yet, or not any more, is kept as bytes for a while, in case somebody
 //! proposes it.
 
-use crate::block::{
-    MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_ENROLMENTS, MAX_BLOCK_EQUIVOCATIONS,
+use crate::{
+    block::{MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_ENROLMENTS, MAX_BLOCK_EQUIVOCATIONS},
+    execute::conviction,
+    state::Conviction,
 };
 use bytes::Bytes;
 use record::{
@@ -17,7 +19,7 @@ use record::{
     merkle::EntryIndex,
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -294,7 +296,7 @@ impl Pool {
 
     /// Takes out what a committed block holds.
     pub(crate) fn remove<'a>(&mut self, digests: impl Iterator<Item = &'a Hash>) {
-        let digests: std::collections::BTreeSet<&Hash> = digests.collect();
+        let digests: BTreeSet<&Hash> = digests.collect();
         for digest in &digests {
             if let Some(pending) = self.batches.remove(*digest) {
                 self.bytes -= pending.encoded.len();
@@ -304,6 +306,11 @@ impl Pool {
         self.order.retain(|digest| !digests.contains(digest));
         self.enrolments.retain(|(digest, _, _)| !digests.contains(digest));
         self.equivocations.retain(|(digest, _, _)| !digests.contains(digest));
+    }
+
+    /// Forgets the equivocations of those who are convicted of the same now.
+    pub(crate) fn forget_convicted(&mut self, convicted: &BTreeSet<Conviction>) {
+        self.equivocations.retain(|(_, e, _)| !convicted.contains(&conviction(e)));
     }
 
     /// Lines up what waits with the logs that a block changed, and gives back what does not fit any

@@ -2,9 +2,13 @@
 
 use record::{
     AgentName, Hash, NodeName, Origin, UnixMillis, batch::LogState, block::Height,
-    entry::Enterprise, merkle::Frontier,
+    entry::Enterprise, equivocation::EquivocationKind, merkle::Frontier,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who contradicted itself, and in what. One proof of it is an entry; more would show nothing new,
+/// and whoever contradicts itself can make any number.
+pub type Conviction = (NodeName, EquivocationKind);
 
 /// What every node of a ledger must have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub struct LedgerState {
     pub tree: Frontier,
     /// Every enrolled agent and where its log stands.
     pub agents: BTreeMap<AgentName, LogState>,
+    /// Everybody whose equivocation is an entry.
+    pub convicted: BTreeSet<Conviction>,
 }
 
 impl LedgerState {
@@ -39,6 +45,7 @@ impl LedgerState {
             time: UnixMillis(0),
             tree: Frontier::default(),
             agents: BTreeMap::new(),
+            convicted: BTreeSet::new(),
         }
     }
 }

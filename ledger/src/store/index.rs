@@ -10,22 +10,24 @@ use record::{
     block::Height,
     bytes::Reader,
     crypto::PublicKey,
+    equivocation::EquivocationKind,
     merkle::{EntryIndex, Frontier},
 };
-use replica::{Executed, LedgerState, Placed};
+use replica::{Conviction, Executed, LedgerState, Placed};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const STATE: &[u8] = b"s";
 const AGENT: u8 = b'a';
 const BLOCK: u8 = b'b';
 const BATCH: u8 = b'p';
 const ENROLMENT: u8 = b'e';
+const CONVICTED: u8 = b'c';
 
 /// Page cache; the tree is small and mostly appended to.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -123,6 +125,9 @@ impl Index {
             let name = std::str::from_utf8(&key[1..]).ok()?.parse().ok()?;
             state.agents.insert(name, decode_log(&value)?);
         }
+        for item in self.db.scan_prefix([CONVICTED]) {
+            state.convicted.insert(decode_conviction(&item.ok()?.0)?);
+        }
         Some(state)
     }
 
@@ -133,6 +138,9 @@ impl Index {
         write.insert(STATE, encode_state(executed));
         for (name, log) in &executed.agents {
             write.insert([&[AGENT], name.as_str().as_bytes()].concat(), encode_log(log));
+        }
+        for conviction in &executed.convicted {
+            write.insert(conviction_key(conviction), &header.height.0.to_be_bytes());
         }
         write.insert(block_key(header.first), &header.height.0.to_be_bytes());
         for (name, index) in &executed.enrolled {
@@ -203,6 +211,15 @@ fn enrolment_key(agent: &AgentName) -> Vec<u8> {
     [&[ENROLMENT], agent.as_str().as_bytes()].concat()
 }
 
+fn conviction_key((culprit, kind): &Conviction) -> Vec<u8> {
+    [&[CONVICTED], culprit.as_str().as_bytes(), &[0], kind.as_str().as_bytes()].concat()
+}
+
+fn decode_conviction(key: &[u8]) -> Option<Conviction> {
+    let (culprit, kind) = std::str::from_utf8(&key[1..]).ok()?.split_once('\0')?;
+    Some((culprit.parse().ok()?, EquivocationKind::from_word(kind)?))
+}
+
 fn block_key(first: EntryIndex) -> Vec<u8> {
     [&[BLOCK], &first.0.to_be_bytes()[..]].concat()
 }
@@ -262,6 +279,7 @@ fn decode_state(bytes: &[u8]) -> Option<LedgerState> {
         time: UnixMillis(reader.u64().ok()?),
         tree: take_frontier(&mut reader)?,
         agents: BTreeMap::new(),
+        convicted: BTreeSet::new(),
     };
     reader.finish().ok().map(|()| state)
 }

@@ -9,6 +9,10 @@ use logseal_tests::{
     cluster::{Cluster, NODES, tell, turn},
     wait_for,
 };
+use record::{
+    entry::{Entry, Kind},
+    equivocation::Equivocation,
+};
 use std::{path::Path, time::Instant};
 
 /// The node that lies, and those that do not.
@@ -51,6 +55,17 @@ fn a_node_that_lies_to_everybody_harms_nobody_and_leaves_evidence() {
     cluster.assert_complete(&HONEST);
     assert!(cluster.nodes.iter_mut().all(|node| node.is_running()), "{}", cluster.describe());
     assert_blamed(&cluster, begun);
+    // Who is convicted is remembered: the lies go on, and one proof is enough.
+    cluster.kill(HONEST[0]);
+    cluster.restart(HONEST[0]);
+    cluster.wait_back(HONEST[0]);
+    cluster.log.write(LINES);
+    cluster.wait_settled(&HONEST);
+    let proofs = cluster.entries_of(HONEST[0], Kind::Equivocation);
+    let [proof] = proofs.as_slice() else { panic!("{} proofs of one thing", proofs.len()) };
+    let proof = Equivocation::from_entry(&Entry::parse(proof).unwrap()).unwrap();
+    assert_eq!(proof.culprit, cluster.site.node_name(LIAR));
+    proof.verify().unwrap();
     let now = cluster.overview();
     assert_eq!(now.verdict, Verdict::Degraded, "{:?} {}", now.alarms, cluster.describe());
     tell(&format!(

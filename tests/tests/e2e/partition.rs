@@ -16,7 +16,7 @@ use std::{
 };
 
 /// How long the network stays parted: longer than nodes take to notice, and to try again.
-const PARTED: Duration = Duration::from_secs(8);
+const PARTED: Duration = Duration::from_secs(6);
 /// How soon after the network healed the ledger must be whole again.
 const WHOLE: Duration = Duration::from_secs(5);
 const LINES: usize = 500;

@@ -3,7 +3,7 @@
 use super::Replica;
 use crate::{
     engine::EngineError,
-    execute::convicts,
+    execute::{ExecuteError, convicts},
     members::NodeIndex,
     message::{BodyKind, MAX_DIGESTS, Message},
     pool::{Body, Pending},
@@ -121,9 +121,14 @@ impl Replica {
             self.fault(from, "an equivocation that cannot be read");
             return false;
         };
-        if convicts(&self.params, &self.members, &self.state, &equivocation).is_err() {
-            self.fault(from, "an equivocation that proves nothing");
-            return false;
+        match convicts(&self.params, &self.members, &self.state, &equivocation) {
+            Ok(()) => {}
+            // It may have been sent before the block that holds another one.
+            Err(ExecuteError::Convicted(_)) => return false,
+            Err(_) => {
+                self.fault(from, "an equivocation that proves nothing");
+                return false;
+            }
         }
         let kept = self.pool.put_equivocation(equivocation.clone());
         self.convict(equivocation);

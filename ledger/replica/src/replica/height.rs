@@ -4,6 +4,7 @@ use super::{Event, Output, Replica, proposals::Candidate};
 use crate::{
     block::Certificate,
     engine::{Action, EngineError, Signed, Timer},
+    execute::conviction,
     members::NodeIndex,
     message::Message,
 };
@@ -236,6 +237,9 @@ impl Replica {
     /// Reports an equivocation, and lets it become an entry.
     pub(super) fn convict(&mut self, equivocation: Equivocation) {
         let digest = record::batch::SealedBatch::digest(&equivocation.encode());
+        if self.state.convicted.contains(&conviction(&equivocation)) {
+            return;
+        }
         if self.convicted.len() >= CONVICTED || !self.convicted.insert(digest) {
             return;
         }

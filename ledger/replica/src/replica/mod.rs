@@ -416,6 +416,7 @@ impl Replica {
             || header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
         self.keep_seals(&header.batches);
         self.pool.remove(digests());
+        self.pool.forget_convicted(&executed.convicted);
         let committed: BTreeSet<&Hash> = digests().collect();
         self.mine.retain(|(digest, _)| !committed.contains(digest));
         for dropped in self.pool.settle(&executed.agents) {
