@@ -329,8 +329,12 @@ fn open_votes(
     state: &LedgerState,
 ) -> Result<(Option<VoteLog>, Vec<Vec<u8>>), RunError> {
     let failed = |error| RunError::Node(NodeError::VoteLog(error));
-    let (votes, recovery, records) =
-        VoteLog::open(&config.store.join("votes"), state.height).map_err(failed)?;
+    let dir = config.store.join("votes");
+    // It is made before the first block is: without it the votes of the height under way are forgotten.
+    if state.height.0 > 0 && !dir.exists() {
+        return Err(RunError::VoteLogDamaged(format!("{} is missing", dir.display())));
+    }
+    let (votes, recovery, records) = VoteLog::open(&dir, state.height).map_err(failed)?;
     if let Some(damage) = recovery.damage.first() {
         return Err(RunError::VoteLogDamaged(damage.to_string()));
     }

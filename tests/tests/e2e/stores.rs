@@ -60,6 +60,24 @@ fn an_empty_store_in_a_ledger_that_exists_is_refused_until_it_is_asked_for() {
 }
 
 #[test]
+fn a_node_that_lost_only_its_votes_does_not_vote_again_on_what_it_may_have_voted_on() {
+    let mut cluster = started(500);
+    cluster.kill(3);
+    std::fs::remove_dir_all(store(&cluster, 3).join("votes")).unwrap();
+    let mut forgetful = spawn(&cluster, 3, &[]);
+    let status = forgetful.wait(LIMIT).unwrap();
+    assert_eq!(status.code(), Some(2), "{}", forgetful.log_tail());
+    let said = forgetful.log_tail();
+    assert!(said.contains("votes is missing") && said.contains("--rejoin"), "{said}");
+    // As it says: the folders away, and once with --rejoin.
+    std::fs::remove_dir_all(store(&cluster, 3)).unwrap();
+    cluster.nodes[3] = spawn(&cluster, 3, &["--rejoin"]);
+    cluster.wait_back(3);
+    cluster.assert_complete(&ALL);
+    cluster.assert_calm();
+}
+
+#[test]
 fn two_lost_stores_of_four_stop_the_ledger_until_one_of_them_is_restored() {
     let mut cluster = started(2_000);
     let lost = [1, 2].map(|index| lose_store(&mut cluster, index));
