@@ -21,7 +21,7 @@ mod storage;
 
 pub use agent::{kong, nginx, pipeline, syslog_frames};
 pub use evidence::{batch, checkpoint, enrolment, entry, note, policy, tlog_proof, vkey};
-pub use storage::{block, block_header, frame, journal_scan, spool};
+pub use storage::{block, block_header, equivocation, frame, journal_scan, message, spool};
 
 use record::{AgentName, Origin, UnixSeconds, crypto::SigningKey};
 use zeroize::Zeroizing;

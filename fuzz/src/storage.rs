@@ -9,13 +9,17 @@ use link::{
     peer::{PeerAnswer, PeerHello},
 };
 use record::{
-    Hash,
+    Hash, UnixMillis,
     batch::{Codec, SealedBatch},
-    entry::Enterprise,
+    entry::{Enterprise, Entry},
+    equivocation::Equivocation,
     merkle::{EntryIndex, leaf_hash},
     seal::Seal,
 };
-use replica::{Block, BlockHeader, LedgerState, Params, entries::for_each_entry, execute::replay};
+use replica::{
+    Block, BlockHeader, LedgerState, Message, Params, entries::for_each_entry, execute::replay,
+    vote_log_height,
+};
 
 /// A header is written back as it was read.
 pub fn block_header(data: &[u8]) {
@@ -40,11 +44,10 @@ pub fn block(data: &[u8]) {
     let _ = for_each_entry(&params, &block, everything, &mut codec, |entry| {
         leaf_hash(entry);
     });
-    let digests = |bodies: Vec<&Vec<u8>>| -> Vec<Hash> {
-        bodies.into_iter().map(|body| SealedBatch::digest(body)).collect()
-    };
-    block.header.enrolments = digests(block.enrolments.iter().collect());
-    block.header.batches = digests(block.batches.iter().map(|batch| &batch.encoded).collect());
+    let digest = |body: &[u8]| SealedBatch::digest(body);
+    block.header.enrolments = block.enrolments.iter().map(|body| digest(body)).collect();
+    block.header.batches = block.batches.iter().map(|batch| digest(&batch.encoded)).collect();
+    block.header.equivocations = block.equivocations.iter().map(|body| digest(body)).collect();
     block.header.height.0 = 1;
     block.header.parent = Hash([0; 32]);
     let again = Block::decode(&block.encode_parts().concat()).expect("it names its bodies now");
@@ -52,6 +55,24 @@ pub fn block(data: &[u8]) {
     if let Ok(executed) = replay(&params, &LedgerState::genesis(), block, &mut codec) {
         assert_eq!(executed.block, again);
     }
+}
+
+/// Messages between nodes are written back as they were read.
+pub fn message(data: &[u8]) {
+    if let Ok(message) = Message::decode(&data.to_vec().into()) {
+        assert_eq!(message.encode(), data);
+    }
+    let _ = vote_log_height(data);
+}
+
+/// Equivocations are written back as they were read, as bytes and as an entry.
+pub fn equivocation(data: &[u8]) {
+    let Ok(equivocation) = Equivocation::decode(data) else { return };
+    assert_eq!(equivocation.encode(), data);
+    let _ = equivocation.verify();
+    let entry = equivocation.entry(UnixMillis(0), Enterprise::default());
+    let parsed = Entry::parse(&entry).expect("it was made well-formed");
+    assert_eq!(Equivocation::from_entry(&parsed), Some(equivocation));
 }
 
 /// Messages between programs are written back as they were read.
