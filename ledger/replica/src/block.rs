@@ -132,6 +132,11 @@ impl BlockHeader {
         Ok(header)
     }
 
+    /// The digests of all bodies: batches, enrolments, equivocations.
+    pub fn digests(&self) -> impl Iterator<Item = &Hash> {
+        self.batches.iter().chain(&self.enrolments).chain(&self.equivocations)
+    }
+
     /// The block's identifier: SHA-256 over a domain and the binary form.
     pub fn id(&self) -> Hash {
         Hash(sha256(&[b"logseal/block/v1\n", &self.encode()]))

@@ -412,12 +412,10 @@ impl Replica {
         let header = &executed.block.header;
         assert_eq!(self.writing.take(), Some(header.height), "one block at a time");
         executed.apply(&mut self.state);
-        let digests =
-            || header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
         self.keep_seals(&header.batches);
-        self.pool.remove(digests());
+        self.pool.remove(header.digests());
         self.pool.forget_convicted(&executed.convicted);
-        let committed: BTreeSet<&Hash> = digests().collect();
+        let committed: BTreeSet<&Hash> = header.digests().collect();
         self.mine.retain(|(digest, _)| !committed.contains(digest));
         for dropped in self.pool.settle(&executed.agents) {
             self.mine.retain(|(digest, _)| *digest != dropped.digest());

@@ -169,8 +169,8 @@ impl Replica {
     fn complete(&mut self, id: Hash, ask: bool) -> Result<(), EngineError> {
         let Some(Candidate::Waiting(waiting)) = self.candidates.get(&id) else { return Ok(()) };
         let header = &waiting.header;
-        let all = header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
-        let missing: Vec<Hash> = all.filter(|digest| !self.pool.has(digest)).copied().collect();
+        let missing = header.digests().filter(|digest| !self.pool.has(digest));
+        let missing: Vec<Hash> = missing.copied().collect();
         if !missing.is_empty() {
             if ask {
                 let from = waiting.from;
@@ -260,10 +260,7 @@ impl Replica {
     pub(super) fn body_arrived(&mut self, digest: Hash) -> Result<(), EngineError> {
         let waits = |(id, candidate): (&Hash, &Candidate)| match candidate {
             Candidate::Waiting(waiting) => {
-                let header = &waiting.header;
-                let mut all =
-                    header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
-                all.any(|named| *named == digest).then_some(*id)
+                waiting.header.digests().any(|named| *named == digest).then_some(*id)
             }
             _ => None,
         };
@@ -291,10 +288,8 @@ impl Replica {
                 && waiting.asked + patience <= now
             {
                 waiting.asked = now;
-                let header = &waiting.header;
-                let all =
-                    header.batches.iter().chain(&header.enrolments).chain(&header.equivocations);
-                missing.extend(all.filter(|digest| !self.pool.has(digest)).copied());
+                let named = waiting.header.digests();
+                missing.extend(named.filter(|digest| !self.pool.has(digest)).copied());
             }
         }
         if !missing.is_empty() {
