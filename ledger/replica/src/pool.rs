@@ -45,6 +45,16 @@ impl Pending {
     /// Pairs a batch that was verified against the log `before` with the bytes it was decoded from.
     pub fn new(verified: VerifiedBatch, before: LogState, encoded: Bytes) -> Self {
         let digest = SealedBatch::digest(&encoded);
+        Self::named(verified, before, encoded, digest)
+    }
+
+    /// As [`Pending::new`], for bytes whose digest is known.
+    pub(crate) fn named(
+        verified: VerifiedBatch,
+        before: LogState,
+        encoded: Bytes,
+        digest: Hash,
+    ) -> Self {
         Pending { verified: Arc::new(verified), before: Arc::new(before), encoded, digest }
     }
 
@@ -199,8 +209,7 @@ impl Pool {
     }
 
     /// Keeps a batch that does not fit yet; the oldest such ones make room.
-    pub(crate) fn put_loose(&mut self, encoded: Bytes) {
-        let digest = SealedBatch::digest(&encoded);
+    pub(crate) fn put_loose(&mut self, digest: Hash, encoded: Bytes) {
         if self.has(&digest) || encoded.len() > MAX_LOOSE_BYTES {
             return;
         }
@@ -225,9 +234,10 @@ impl Pool {
         }
     }
 
-    /// All batches that did not fit, to be looked at again.
-    pub(crate) fn loose(&self) -> Vec<Bytes> {
-        self.loose_order.iter().filter_map(|digest| self.loose.get(digest).cloned()).collect()
+    /// All batches that did not fit, under their digests, to be looked at again.
+    pub(crate) fn loose(&self) -> Vec<(Hash, Bytes)> {
+        let known = |digest: &Hash| Some((*digest, self.loose.get(digest)?.clone()));
+        self.loose_order.iter().filter_map(known).collect()
     }
 
     /// Takes an enrolment that an operator brought here.

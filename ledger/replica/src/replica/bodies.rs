@@ -11,11 +11,11 @@ use crate::{
 use bytes::Bytes;
 use record::{
     Checkpoint, Hash,
-    batch::{BatchError, SealedBatch},
+    batch::{BatchError, LogState, SealedBatch},
     cosignature::Cosignature,
     enrolment::Enrolment,
     equivocation::{Equivocation, EquivocationKind, Statement},
-    seal::Seal,
+    seal::{Seal, SealEntry},
 };
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ impl Replica {
             return Ok(());
         }
         let taken = match kind {
-            BodyKind::Batch => self.take_batch(from, bytes),
+            BodyKind::Batch => self.take_batch(from, digest, bytes),
             BodyKind::Enrolment => self.take_enrolment(from, &bytes),
             BodyKind::Equivocation => self.take_equivocation(from, &bytes),
         };
@@ -48,7 +48,7 @@ impl Replica {
         self.retry_loose()
     }
 
-    fn take_batch(&mut self, from: NodeIndex, encoded: Bytes) -> bool {
+    fn take_batch(&mut self, from: NodeIndex, digest: Hash, encoded: Bytes) -> bool {
         let batch = match SealedBatch::decode(&encoded) {
             Ok(batch) => batch,
             Err(error) => {
@@ -58,30 +58,29 @@ impl Replica {
         };
         let Some(log) = self.log_of(&batch.agent).cloned() else {
             // Its enrolment may be on its way.
-            self.pool.put_loose(encoded);
+            self.pool.put_loose(digest, encoded);
             return true;
         };
         if self.is_past(&batch) {
             return false;
         }
+        let sealed = batch.seal_entry();
         if batch.start.0 != log.frontier.size().0 {
-            self.compare_seals(&batch);
-            self.pool.put_loose(encoded);
+            self.compare_seals(&sealed);
+            self.pool.put_loose(digest, encoded);
             return true;
         }
-        let origin = self.params.origin.clone();
-        match batch.clone().open(&origin, &log, &mut self.codec, &mut self.scratch) {
-            Ok(verified) => {
-                let pending = Pending::new(verified, log, encoded.clone());
-                if self.pool.put(pending).is_err() {
-                    self.pool.put_loose(encoded);
+        match self.put_next(batch, log, digest, encoded.clone()) {
+            Ok(put) => {
+                if !put {
+                    self.pool.put_loose(digest, encoded);
                 }
                 true
             }
             // On another branch of a log that its agent split, or from before a renewed seal.
             Err(BatchError::Root | BatchError::Time { .. }) => {
-                self.compare_seals(&batch);
-                self.pool.put_loose(encoded);
+                self.compare_seals(&sealed);
+                self.pool.put_loose(digest, encoded);
                 true
             }
             // The pool has it already, or another of that second.
@@ -91,6 +90,20 @@ impl Replica {
                 false
             }
         }
+    }
+
+    /// Verifies a batch against the log that its agent's next one must fit, and puts it into the
+    /// pool; `false` if that is full.
+    fn put_next(
+        &mut self,
+        batch: SealedBatch,
+        log: LogState,
+        digest: Hash,
+        encoded: Bytes,
+    ) -> Result<bool, BatchError> {
+        let origin = &self.params.origin;
+        let verified = batch.open(origin, &log, &mut self.codec, &mut self.scratch)?;
+        Ok(self.pool.put(Pending::named(verified, log, encoded, digest)).is_ok())
     }
 
     /// True if the batch's agent is beyond it, or it is committed.
@@ -139,8 +152,7 @@ impl Replica {
     pub(super) fn retry_loose(&mut self) -> Result<(), EngineError> {
         loop {
             let mut progress = Vec::new();
-            for encoded in self.pool.loose() {
-                let digest = SealedBatch::digest(&encoded);
+            for (digest, encoded) in self.pool.loose() {
                 let Ok(batch) = SealedBatch::decode(&encoded) else { continue };
                 if self.is_past(&batch) {
                     self.pool.remove(std::iter::once(&digest));
@@ -150,11 +162,7 @@ impl Replica {
                 if batch.start.0 != log.frontier.size().0 {
                     continue;
                 }
-                let origin = self.params.origin.clone();
-                let opened = batch.open(&origin, &log, &mut self.codec, &mut self.scratch);
-                if let Ok(verified) = opened
-                    && self.pool.put(Pending::new(verified, log, encoded)).is_ok()
-                {
+                if self.put_next(batch, log, digest, encoded) == Ok(true) {
                     progress.push(digest);
                 }
             }
@@ -216,7 +224,7 @@ impl Replica {
     }
 
     /// Two seals of one agent with different roots at one size are an equivocation.
-    pub(super) fn compare_seals(&mut self, batch: &SealedBatch) {
+    pub(super) fn compare_seals(&mut self, batch: &SealEntry) {
         let waiting = self.pool.waiting(&batch.agent, batch.start).map(|p| p.batch().seal);
         let other = waiting
             .chain(self.seals.get(&batch.agent).copied())

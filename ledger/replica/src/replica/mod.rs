@@ -296,7 +296,7 @@ impl Replica {
         let Some(log) = self.log_of(agent) else { return Ok(Err(PoolError::NotEnrolled)) };
         if !pending.fits(log) {
             let next = log.frontier.size().0;
-            self.compare_seals(&pending.batch().clone());
+            self.compare_seals(&pending.batch().seal_entry());
             return Ok(Err(PoolError::NotNext { next }));
         }
         let (digest, encoded) = (pending.digest(), pending.encoded().clone());
