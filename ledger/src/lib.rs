@@ -14,6 +14,7 @@ pub mod config;
 pub mod http;
 pub mod intake;
 pub mod keys;
+mod listen;
 pub mod metrics;
 pub mod node;
 pub mod peers;

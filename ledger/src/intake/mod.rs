@@ -10,15 +10,11 @@ mod session;
 
 pub use enrol::Operators;
 
-use crate::{metrics::Metrics, node::Command, store::StoreReader, view::View};
+use crate::{listen::accept_all, metrics::Metrics, node::Command, store::StoreReader, view::View};
 use link::{Identity, tls::ReloadingServer};
 use service::signals::Shutdown;
 use std::{sync::Arc, time::Duration};
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, mpsc},
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::mpsc};
 
 /// The most connections at one time.
 const MAX_CONNECTIONS: usize = 1024;
@@ -44,31 +40,15 @@ pub async fn serve(
     listener: TcpListener,
     tls: Arc<ReloadingServer>,
     context: Arc<Context>,
-    mut shutdown: Shutdown,
+    shutdown: Shutdown,
 ) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.wait() => break,
-            accepted = listener.accept() => accepted,
-        };
-        while connections.try_join_next().is_some() {}
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            context.metrics.refuse("too-many-connections");
-            tracing::warn!(%address, "refused: {MAX_CONNECTIONS} connections are open already");
-            continue;
-        };
+    let full = |address| {
+        context.metrics.refuse("too-many-connections");
+        tracing::warn!(%address, "refused: {MAX_CONNECTIONS} connections are open already");
+    };
+    let serve = |stream, address, permit| {
         let (tls, context) = (Arc::clone(&tls), Arc::clone(&context));
-        connections.spawn(async move {
+        async move {
             match link::tls::accept(stream, &tls, HANDSHAKE).await {
                 Ok((stream, identity)) => {
                     session::run(stream, identity, address, &context).await;
@@ -78,10 +58,11 @@ pub async fn serve(
                     tracing::warn!(%error, "a connection was refused");
                 }
             }
-            drop(slot);
-        });
-    }
-    connections.shutdown().await;
+            drop(permit);
+        }
+    };
+    let failed = "a connection could not be accepted";
+    accept_all(listener, shutdown, MAX_CONNECTIONS, failed, full, serve).await;
 }
 
 /// How a client is called in the log.

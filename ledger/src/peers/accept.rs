@@ -1,6 +1,7 @@
 //! Connections that peers dialled: who may, and taking in what they send.
 
 use super::{Incoming, Shared, error::PeerError, wire};
+use crate::listen::accept_all;
 use link::{
     Identity,
     peer::{
@@ -10,11 +11,10 @@ use link::{
 };
 use record::{Hash, NodeName};
 use service::signals::Shutdown;
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 use wire::Wire;
@@ -53,35 +53,18 @@ struct Door {
 }
 
 /// Accepts peers until shutdown.
-pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, mut shutdown: Shutdown) {
+pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, shutdown: Shutdown) {
     let own = &shared.settings.own;
     let peers = shared.settings.peers.iter().filter(|peer| peer.name != *own);
     let seats = peers.map(|peer| (peer.name.clone(), Lane::ALL.map(Seat::new))).collect();
     let door = Arc::new(Door { shared, seats });
-    let unknown = Arc::new(Semaphore::new(MAX_UNKNOWN));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.wait() => break,
-            accepted = listener.accept() => accepted,
-        };
-        while connections.try_join_next().is_some() {}
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection of a node could not be accepted");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Ok(permit) = Arc::clone(&unknown).try_acquire_owned() else {
-            door.shared.metrics.peers.refused("too-many-connections");
-            continue;
-        };
+    let full = |_| door.shared.metrics.peers.refused("too-many-connections");
+    let serve = |stream, address, permit| {
         let door = Arc::clone(&door);
-        connections.spawn(async move { door.serve(stream, address, permit).await });
-    }
-    connections.shutdown().await;
+        async move { door.serve(stream, address, permit).await }
+    };
+    let failed = "a connection of a node could not be accepted";
+    accept_all(listener, shutdown, MAX_UNKNOWN, failed, full, serve).await;
 }
 
 impl Door {
