@@ -76,9 +76,8 @@ impl Host {
                 }
                 r.resume_with(())
             }
-            Effect::StartRound(_, round, proposer, _, r) => {
-                let round = round.as_u32().unwrap_or_default();
-                self.push(Action::Round { round, proposer: PublicKey(proposer.0) });
+            Effect::StartRound(_, round, _, _, r) => {
+                self.push(Action::Round(round.as_u32().unwrap_or_default()));
                 r.resume_with(())
             }
             Effect::GetValue(_, round, _, r) => {

@@ -67,7 +67,7 @@ pub(crate) enum Action {
     /// Tell all nodes. What was to be remembered must be durable before this leaves.
     Publish(Signed),
     /// A round begins.
-    Round { round: u32, proposer: PublicKey },
+    Round(u32),
     /// Call [`Engine::timeout`] after a while.
     Schedule(Timer, u32),
     /// That is not needed any more.

@@ -9,7 +9,7 @@ use crate::{
     message::Message,
 };
 use bytes::Bytes;
-use record::{Hash, block::Height, crypto::PublicKey, equivocation::Equivocation};
+use record::{Hash, block::Height, equivocation::Equivocation};
 use std::time::Duration;
 
 /// How many of our own messages are kept for peers that come back.
@@ -137,7 +137,7 @@ impl Replica {
             match action {
                 Action::Remember(input) => self.log_input(&input),
                 Action::Publish(signed) => self.publish(&signed),
-                Action::Round { round, proposer } => self.note_round(round, proposer),
+                Action::Round(round) => self.note_round(round),
                 Action::Schedule(timer, round) => {
                     let at = self.after(self.patience(timer, round));
                     self.timers.insert((timer, round), at);
@@ -196,7 +196,7 @@ impl Replica {
         }
     }
 
-    fn note_round(&mut self, round: u32, _proposer: PublicKey) {
+    fn note_round(&mut self, round: u32) {
         self.wanted = None;
         if round == 0 {
             self.said.clear();
