@@ -12,6 +12,7 @@
 //! durable, nothing leaves the machine before it is durable, and nothing
 //! durable is given up before its receipt was verified.
 
+pub mod board;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -24,4 +25,5 @@ pub mod seal_key;
 pub mod seal_loop;
 pub mod sources;
 pub mod spool;
+pub mod tickets;
 pub mod uplink;

@@ -3,10 +3,7 @@
 //! Names are part of the agent's interface: dashboards and alarms are built on
 //! them. All begin with `logseal_agent_`; counters end in `_total`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::{
     collector::Collector,
@@ -20,7 +17,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::sources::SourceStats;
+use crate::{board::Board, sources::SourceStats};
 
 /// Bounds from 1 ms to 60 s: where latencies are expected to lie, each is 1 ms or a twentieth above
 /// the one before it, so that a quantile read from them is as good as measured.
@@ -98,7 +95,7 @@ impl Default for Latency {
 
 impl Metrics {
     /// A registry with all metrics in it, those of the sources included.
-    pub fn registry(&self, sources: Vec<(String, Arc<SourceStats>)>) -> Registry {
+    pub fn registry(&self, sources: Board) -> Registry {
         let mut all = Registry::with_prefix("logseal_agent");
         self.register_log(&mut all);
         self.register_spool(&mut all);
@@ -205,7 +202,7 @@ pub const HELD_BY_DISK: &str = "disk-full";
 
 /// Reads the sources' own counters whenever metrics are asked for.
 #[derive(Debug)]
-struct Sources(Vec<(String, Arc<SourceStats>)>);
+struct Sources(Board);
 
 /// Name, help, and where the value is.
 type Field = (&'static str, &'static str, fn(&SourceStats) -> &AtomicU64);
@@ -234,21 +231,23 @@ const SOURCE_GAUGES: &[Field] = &[
 
 impl Collector for Sources {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let sources = self.0.entries();
         for (name, help, value) in SOURCE_COUNTERS {
             let kind = ConstCounter::new(0u64).metric_type();
             let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
-            for (source, stats) in &self.0 {
+            for (source, entry) in &sources {
                 let labels = [("source", source.as_str())];
-                let value = ConstCounter::new(value(stats).load(Relaxed));
+                let value = ConstCounter::new(value(&entry.stats).load(Relaxed));
                 value.encode(metric.encode_family(&labels)?)?;
             }
         }
         for (name, help, value) in SOURCE_GAUGES {
             let kind = ConstGauge::new(0i64).metric_type();
             let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
-            for (source, stats) in &self.0 {
+            for (source, entry) in &sources {
                 let labels = [("source", source.as_str())];
-                let value = i64::try_from(value(stats).load(Relaxed)).unwrap_or(i64::MAX);
+                let value = value(&entry.stats).load(Relaxed);
+                let value = i64::try_from(value).unwrap_or(i64::MAX);
                 ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
             }
         }
@@ -259,6 +258,7 @@ impl Collector for Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pipeline::line::SourceId;
 
     #[test]
     fn dashboards_find_the_metrics_they_were_built_on() {
@@ -266,9 +266,9 @@ mod tests {
         metrics.records_sealed.inc_by(3);
         metrics.receipt_seconds.0.observe(0.02);
         metrics.uplink_connected.get_or_create(&NodeLabel { node: "n:1".into() }).set(1);
-        let stats = Arc::new(SourceStats::default());
-        stats.lines.store(7, Relaxed);
-        let registry = metrics.registry(vec![("kong".into(), stats)]);
+        let board = Board::default();
+        board.enter(SourceId(0), "kong").lines.store(7, Relaxed);
+        let registry = metrics.registry(board);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [

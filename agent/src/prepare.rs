@@ -1,12 +1,15 @@
 //! What `check` looks at and `run` starts with: certificates that belong to this agent.
 
-use link::{Identity, Role, tls::Credentials};
+use link::{
+    Identity, Role,
+    tls::{Credentials, TlsFiles},
+};
 use service::{
     clock,
     config::{ConfigError, file_key},
 };
 
-use crate::config::{Config, SourceKind, SyslogConfig};
+use crate::config::{Config, SourceConfig};
 
 /// Loads the certificate files of the uplink and checks that they are this agent's.
 ///
@@ -27,22 +30,28 @@ pub fn uplink_credentials(config: &Config) -> Result<Credentials, ConfigError> {
     }
 }
 
-/// Loads the certificate files of a syslog listener.
+/// The TLS files of a listener, and where they are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Listener<'a> {
+    /// The files.
+    pub files: &'a TlsFiles,
+    /// Their table in the configuration.
+    pub table: &'a str,
+}
+
+/// Loads the certificate files of a listener.
 ///
 /// # Errors
 /// As [`uplink_credentials`].
-pub fn syslog_credentials(
+pub fn listener_credentials(
     config: &Config,
-    syslog: &SyslogConfig,
+    listener: Listener<'_>,
 ) -> Result<Credentials, ConfigError> {
-    let loaded = syslog.tls.load(&[Role::Agent], clock::now().seconds());
-    loaded.map_err(|error| config.error(&file_key(&syslog.tls_table, error.kind), error))
+    let loaded = listener.files.load(&[Role::Agent], clock::now().seconds());
+    loaded.map_err(|error| config.error(&file_key(listener.table, error.kind), error))
 }
 
-/// The listeners among the sources, with their sources' indices.
-pub fn listeners(config: &Config) -> impl Iterator<Item = (usize, &SyslogConfig)> {
-    config.sources.iter().enumerate().filter_map(|(index, source)| match &source.kind {
-        SourceKind::Syslog(syslog) => Some((index, syslog)),
-        SourceKind::Files(_) => None,
-    })
+/// The sources that listen with TLS.
+pub fn listeners(config: &Config) -> impl Iterator<Item = (&SourceConfig, Listener<'_>)> {
+    config.sources.iter().filter_map(|source| Some((source, source.kind.listener()?)))
 }

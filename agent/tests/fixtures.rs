@@ -7,7 +7,7 @@ mod fixture;
 
 use fixture::Fixtures;
 use journal::Seq;
-use logseal_agent::spool::{Decoded, Owner, Spool, SpoolOptions, decode};
+use logseal_agent::spool::{Decoded, Owner, SourceNames, Spool, SpoolOptions, decode};
 use pipeline::{
     Outgoing, PositionChange,
     line::{FileId, FilePosition, Fingerprint, SourceId},
@@ -47,14 +47,14 @@ fn outgoing(pinned: &Fixtures) -> Outgoing {
     let fingerprint = Fingerprint::of(&[&line[..], b"\n"].concat());
     let file = FileId { device: 2049, inode: 262_401, fingerprint };
     let position = FilePosition { file, offset: line.len() as u64 + 1 };
-    Outgoing { sealed, positions: vec![PositionChange::Reached(SourceId(0), position)] }
+    Outgoing::new(sealed, vec![PositionChange::Reached(SourceId(0), position)])
 }
 
 #[test]
 fn a_spool_of_today_is_read_in_ten_years() {
     let pinned = Fixtures::seen_from(env!("CARGO_MANIFEST_DIR"), "../record");
     let dir = tempfile::tempdir().unwrap();
-    let sources = vec!["kong".to_owned(), "syslog".to_owned()];
+    let sources = SourceNames::new(["kong", "syslog"]);
     let open =
         || Spool::open(dir.path(), SpoolOptions::default(), owner(), sources.clone()).unwrap();
     let mut spool = open();

@@ -54,7 +54,7 @@ pub fn pipeline(data: &[u8]) {
         sources,
     };
     let sealing =
-        Sealing { linger_ms: 50, max_records: 16, max_bytes: 1 << 16, heartbeat_ms: 60_000 };
+        Sealing { linger_ms: 50, max_records: 16, max_bytes: 1 << 16, answer_ms: 1, heartbeat_ms: 60_000 };
     let now = Now { monotonic_ms: 0, wall: UnixMillis(1_795_248_147_000) };
     let log = LogPosition { frontier: Frontier::default(), sealed: UnixSeconds(0) };
     let mut pipeline = Pipeline::new(settings, sealing, origin(), key(), log, now);
@@ -94,7 +94,7 @@ fn chunk(source: SourceId, bytes: &[u8]) -> (Chunk, Vec<Vec<u8>>) {
         lines.push(line.to_vec());
         at = end + 1;
     }
-    let origin = ChunkOrigin::Network { peer: "web01".into() };
+    let origin = ChunkOrigin::Sender { peer: Some("web01".into()), transport: None };
     let bytes = [bytes, b"\n"].concat();
-    (Chunk { source, bytes, lines: spans, origin, received: UnixMillis(7) }, lines)
+    (Chunk { source, bytes, lines: spans, origin, received: UnixMillis(7), bookmark: None, ticket: None }, lines)
 }

@@ -84,6 +84,7 @@ pub fn entry(data: &[u8]) {
         source: "s",
         received: UnixMillis(1),
         peer: Some("web01"),
+        transport: None,
         part: None,
     };
     let header =

@@ -77,6 +77,7 @@ fn log_element<'a>(agent: &'a AgentName, n: u64, source: &'a str) -> LogElement<
         source,
         received: RECEIVED,
         peer,
+        transport: None,
         part: None,
     }
 }

@@ -83,3 +83,14 @@ pub fn ready() {
         }
     });
 }
+
+/// Tells the service manager that the program is reading its files again; [`reloaded`] must follow.
+pub fn reloading() {
+    let _ = sd_notify::NotifyState::monotonic_usec_now()
+        .map(|since| sd_notify::notify(&[sd_notify::NotifyState::Reloading, since]));
+}
+
+/// Tells the service manager that the program has read its files again.
+pub fn reloaded() {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}

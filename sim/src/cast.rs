@@ -112,6 +112,7 @@ pub fn seal(
             source: "sim",
             received: UnixMillis(time.0 * 1000),
             peer: None,
+            transport: None,
             part: None,
         };
         let header =

@@ -120,6 +120,7 @@ impl Log {
                 source: "test",
                 received: UnixMillis(0),
                 peer: None,
+                transport: None,
                 part: None,
             };
             let header = Header {

@@ -18,7 +18,7 @@ pub const MAX_LINE: usize = 3 << 20;
 const DEFAULT_PRIORITY: u8 = 110;
 
 /// How a source's lines become records.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceSettings {
     /// The source's name in every record.
     pub name: String,
@@ -46,6 +46,7 @@ pub struct RecordSettings {
 pub(crate) struct Incoming<'a> {
     pub(crate) source: &'a SourceSettings,
     pub(crate) peer: Option<&'a str>,
+    pub(crate) transport: Option<&'a str>,
     pub(crate) received: UnixMillis,
     pub(crate) line: &'a [u8],
 }
@@ -141,6 +142,7 @@ impl RecordSettings {
             source: &incoming.source.name,
             received: incoming.received,
             peer: incoming.peer,
+            transport: incoming.transport,
             part,
         }
     }

@@ -12,10 +12,14 @@
 //!   [`SourceEvent::FileGone`], and [`SourceEvent::Refingerprint`] comes before
 //!   the first chunk that carries the new identity. A position that was given
 //!   to the source at its start needs no `FileFound`.
+//! - What a source has to remember besides positions it puts into bookmarks, and
+//!   whom it must tell that lines are durable it names by tickets.
 
 use std::{fmt, sync::Arc};
 
 use record::{UnixMillis, crypto::sha256};
+
+use crate::SourceSettings;
 
 /// The index of a source in the agent's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +47,33 @@ pub struct FileId {
     pub inode: u64,
     /// What the file begins with.
     pub fingerprint: Fingerprint,
+}
+
+/// Names somebody who waits for a chunk to be durable. Never given out twice in one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What a source remembers under a name of its own choice, durable together with the lines it
+/// belongs to: the cursor of a journal, the end of what a client has sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bookmark {
+    /// The name, unique in the source: 1 to 255 bytes.
+    pub key: Arc<[u8]>,
+    /// What becomes of the value that was there.
+    pub keep: Keep,
+    /// What each line adds, one behind the other.
+    pub data: Vec<u8>,
+    /// Where in `data` each line's addition ends, in the order of [`Chunk::lines`] and as many.
+    pub ends: Vec<u32>,
+}
+
+/// What becomes of a bookmark's value when a line adds to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// The addition takes its place.
+    Last,
+    /// The addition is appended, and of the whole the last so many bytes are kept.
+    Tail(u32),
 }
 
 /// A place in a file.
@@ -78,6 +109,10 @@ pub struct Chunk {
     pub origin: ChunkOrigin,
     /// When the bytes were read, by the agent's clock.
     pub received: UnixMillis,
+    /// What is to be remembered with the lines.
+    pub bookmark: Option<Bookmark>,
+    /// Who waits for all the lines to be durable.
+    pub ticket: Option<Ticket>,
 }
 
 /// Where a [`Chunk`] came from.
@@ -90,10 +125,12 @@ pub enum ChunkOrigin {
         /// The position of `bytes[0]` in it; after line `i` the position is `base + lines[i].next`.
         base: u64,
     },
-    /// The network.
-    Network {
-        /// The sender's name, from its verified certificate.
-        peer: Arc<str>,
+    /// A sender.
+    Sender {
+        /// Its name from its verified certificate, or what the kernel says of it.
+        peer: Option<Arc<str>>,
+        /// The way its lines came, unless it showed a certificate on it.
+        transport: Option<&'static str>,
     },
 }
 
@@ -128,6 +165,67 @@ pub enum SourceEvent {
         /// The file.
         file: FileId,
     },
+    /// A bookmark is not needed any more.
+    Unmark {
+        /// The source.
+        source: SourceId,
+        /// The bookmark's name.
+        key: Arc<[u8]>,
+    },
+    /// From the next chunk on the source is read in another way, or it is a new one: then its
+    /// index is the next that is free.
+    Configure {
+        /// The source.
+        source: SourceId,
+        /// How its lines become records.
+        settings: SourceSettings,
+    },
+}
+
+impl SourceEvent {
+    /// Lines as a sender brought them, with nothing to remember and nobody to tell.
+    pub fn lines(
+        source: SourceId,
+        bytes: Vec<u8>,
+        lines: Vec<LineSpan>,
+        origin: ChunkOrigin,
+        received: UnixMillis,
+    ) -> Self {
+        let (bookmark, ticket) = (None, None);
+        SourceEvent::Chunk(Chunk { source, bytes, lines, origin, received, bookmark, ticket })
+    }
+}
+
+impl Bookmark {
+    /// The longest name, in bytes.
+    pub const MAX_KEY: usize = 255;
+
+    /// What the line `index` adds.
+    ///
+    /// # Panics
+    /// When there is no such line.
+    pub fn of_line(&self, index: usize) -> &[u8] {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.data[start as usize..self.ends[index] as usize]
+    }
+}
+
+impl Keep {
+    /// Adds to a bookmark's value.
+    pub fn add(self, value: &mut Vec<u8>, addition: &[u8]) {
+        match self {
+            Keep::Last => value.clear(),
+            Keep::Tail(most) => {
+                let over = (value.len() + addition.len()).saturating_sub(most as usize);
+                value.drain(..over.min(value.len()));
+            }
+        }
+        let most = match self {
+            Keep::Last => addition.len(),
+            Keep::Tail(most) => addition.len().min(most as usize),
+        };
+        value.extend_from_slice(&addition[addition.len() - most..]);
+    }
 }
 
 impl Fingerprint {
@@ -192,6 +290,19 @@ impl fmt::Display for FileId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bookmark_keeps_what_its_source_asked_for() {
+        let mut value = b"abc".to_vec();
+        Keep::Tail(4).add(&mut value, b"de");
+        assert_eq!(value, b"bcde");
+        Keep::Tail(4).add(&mut value, b"0123456");
+        assert_eq!(value, b"3456");
+        Keep::Tail(2).add(&mut value, b"");
+        assert_eq!(value, b"56", "a smaller bound counts for what is there, too");
+        Keep::Last.add(&mut value, b"cursor");
+        assert_eq!(value, b"cursor");
+    }
 
     #[test]
     fn a_file_is_recognised_after_it_has_grown_and_not_after_it_was_rewritten() {

@@ -1,8 +1,10 @@
 //! The pipeline's state machine: chunks and the time in, sealed batches out.
 
 use crate::{
-    entries::{Appended, Incoming, RecordSettings},
-    line::{Chunk, ChunkOrigin, FileId, FilePosition, SourceEvent, SourceId},
+    entries::{Appended, Incoming, RecordSettings, SourceSettings},
+    line::{
+        Bookmark, Chunk, ChunkOrigin, FileId, FilePosition, Keep, SourceEvent, SourceId, Ticket,
+    },
 };
 use record::{
     Origin, UnixMillis, UnixSeconds,
@@ -16,7 +18,7 @@ use std::{
 };
 
 /// When a batch is sealed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealing {
     /// At the latest this many milliseconds after its first record; at most 50 are useful.
     pub linger_ms: u64,
@@ -24,6 +26,9 @@ pub struct Sealing {
     pub max_records: usize,
     /// As soon as it has so many bytes before compression.
     pub max_bytes: usize,
+    /// At the latest this many milliseconds after its first record that somebody waits for, who
+    /// sends no more until then.
+    pub answer_ms: u64,
     /// A seal without records after so many milliseconds of silence.
     pub heartbeat_ms: u64,
 }
@@ -37,8 +42,8 @@ pub struct Now {
     pub wall: UnixMillis,
 }
 
-/// A change of what is known about a source's files, durable together with a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A change of what is known about a source, durable together with a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PositionChange {
     /// Everything in front of this position is sealed.
     Reached(SourceId, FilePosition),
@@ -46,6 +51,30 @@ pub enum PositionChange {
     Renamed(SourceId, FileId, FileId),
     /// The file is gone for good.
     Gone(SourceId, FileId),
+    /// The source's bookmark of this name is added to.
+    Marked(SourceId, Arc<[u8]>, Keep, Vec<u8>),
+    /// The source's bookmark of this name is not needed any more.
+    Unmarked(SourceId, Arc<[u8]>),
+}
+
+impl Outgoing {
+    /// A batch that nobody waits for.
+    pub fn new(sealed: Sealed, positions: Vec<PositionChange>) -> Self {
+        Outgoing { sealed, positions, tickets: vec![], sources: vec![] }
+    }
+}
+
+impl PositionChange {
+    /// Which source it is about.
+    pub fn source(&self) -> SourceId {
+        match self {
+            PositionChange::Reached(source, ..)
+            | PositionChange::Renamed(source, ..)
+            | PositionChange::Gone(source, ..)
+            | PositionChange::Marked(source, ..)
+            | PositionChange::Unmarked(source, ..) => *source,
+        }
+    }
 }
 
 /// A sealed batch and the positions that become durable with it.
@@ -53,8 +82,12 @@ pub enum PositionChange {
 pub struct Outgoing {
     /// The batch.
     pub sealed: Sealed,
-    /// What to remember about files, in order.
+    /// What to remember about sources, in order.
     pub positions: Vec<PositionChange>,
+    /// Who is to be told when the batch is durable.
+    pub tickets: Vec<Ticket>,
+    /// Whose lines are in it, and how many records they became.
+    pub sources: Vec<(SourceId, u32)>,
 }
 
 /// Where an agent's log stood when it was last sealed.
@@ -66,6 +99,9 @@ pub struct LogPosition {
     pub sealed: UnixSeconds,
 }
 
+/// What the open batch adds to a bookmark.
+type Added = (Keep, Vec<u8>);
+
 /// The pipeline.
 pub struct Pipeline {
     settings: Arc<RecordSettings>,
@@ -74,10 +110,17 @@ pub struct Pipeline {
     batch: BatchBuilder,
     codec: Codec,
     reached: BTreeMap<(SourceId, FileId), u64>,
-    /// Renamed and gone files, in order.
-    files: Vec<PositionChange>,
+    /// Bookmarks to write with the open batch.
+    marked: BTreeMap<(SourceId, Arc<[u8]>), Added>,
+    /// Renamed and gone files and bookmarks, in order.
+    changes: Vec<PositionChange>,
+    tickets: Vec<Ticket>,
+    /// Records of the open batch, by source.
+    counts: BTreeMap<SourceId, u32>,
     /// Monotonic time of the open batch's first record.
     opened_ms: Option<u64>,
+    /// Monotonic time of its first record that somebody waits for.
+    awaited_ms: Option<u64>,
     /// Monotonic time of the newest seal.
     sealed_ms: u64,
     sealed: UnixSeconds,
@@ -102,8 +145,12 @@ impl Pipeline {
             batch,
             codec: Codec::default(),
             reached: BTreeMap::new(),
-            files: vec![],
+            marked: BTreeMap::new(),
+            changes: vec![],
+            tickets: vec![],
+            counts: BTreeMap::new(),
             opened_ms: None,
+            awaited_ms: None,
             sealed_ms: now.monotonic_ms,
             sealed: log.sealed,
             ready: VecDeque::new(),
@@ -118,15 +165,20 @@ impl Pipeline {
                 if let Some(offset) = self.reached.remove(&(source, old)) {
                     self.reached.insert((source, new), offset);
                 }
-                self.files.push(PositionChange::Renamed(source, old, new));
+                self.changes.push(PositionChange::Renamed(source, old, new));
             }
             SourceEvent::FileFound { source, position } => {
                 self.reached.insert((source, position.file), position.offset);
             }
             SourceEvent::FileGone { source, file } => {
                 self.reached.remove(&(source, file));
-                self.files.push(PositionChange::Gone(source, file));
+                self.changes.push(PositionChange::Gone(source, file));
             }
+            SourceEvent::Unmark { source, key } => {
+                self.marked.remove(&(source, Arc::clone(&key)));
+                self.changes.push(PositionChange::Unmarked(source, key));
+            }
+            SourceEvent::Configure { source, settings } => self.configure(source, settings),
         }
         self.handle_time(now);
     }
@@ -140,7 +192,10 @@ impl Pipeline {
 
     /// Seals what is there, however little: before a stop.
     pub fn handle_stop(&mut self, now: Now) {
-        let nothing = self.batch.is_empty() && self.reached.is_empty() && self.files.is_empty();
+        let nothing = self.batch.is_empty()
+            && self.reached.is_empty()
+            && self.marked.is_empty()
+            && self.changes.is_empty();
         if !nothing {
             self.seal(now);
         }
@@ -148,10 +203,11 @@ impl Pipeline {
 
     /// The monotonic time at which [`Pipeline::handle_time`] has something to do.
     pub fn deadline_ms(&self) -> u64 {
-        match self.opened_ms {
-            Some(opened) => opened + self.sealing.linger_ms,
-            None => self.sealed_ms + self.sealing.heartbeat_ms,
-        }
+        let Some(opened) = self.opened_ms else {
+            return self.sealed_ms + self.sealing.heartbeat_ms;
+        };
+        let linger = opened + self.sealing.linger_ms;
+        self.awaited_ms.map_or(linger, |awaited| linger.min(awaited + self.sealing.answer_ms))
     }
 
     /// The next sealed batch. Nothing may be acknowledged to its sources before it is durable.
@@ -162,27 +218,59 @@ impl Pipeline {
     fn handle_chunk(&mut self, chunk: &Chunk, now: Now) {
         let settings = Arc::clone(&self.settings);
         let source = &settings.sources[usize::from(chunk.source.0)];
-        let (file, peer) = match &chunk.origin {
-            ChunkOrigin::File { file, base } => (Some((*file, *base)), None),
-            ChunkOrigin::Network { peer } => (None, Some(peer.as_ref())),
+        let (file, peer, transport) = match &chunk.origin {
+            ChunkOrigin::File { file, base } => (Some((*file, *base)), None, None),
+            ChunkOrigin::Sender { peer, transport } => (None, peer.as_deref(), *transport),
         };
-        for span in &chunk.lines {
+        for (index, span) in chunk.lines.iter().enumerate() {
             let incoming = Incoming {
                 source,
                 peer,
+                transport,
                 received: chunk.received,
                 line: &chunk.bytes[span.start as usize..span.end as usize],
             };
+            let mut before = self.batch.len();
             while settings.append(&mut self.batch, &incoming) == Appended::NoRoom {
                 assert!(!self.batch.is_empty(), "an empty batch has room for every line");
                 self.seal(now);
+                before = 0;
             }
+            let records = u32::try_from(self.batch.len() - before).expect("a batch is bounded");
+            *self.counts.entry(chunk.source).or_default() += records;
             self.opened_ms.get_or_insert(now.monotonic_ms);
+            if chunk.ticket.is_some() {
+                self.awaited_ms.get_or_insert(now.monotonic_ms);
+            }
             if let Some((file, base)) = file {
                 self.reached.insert((chunk.source, file), base + u64::from(span.next));
             }
+            if let Some(bookmark) = &chunk.bookmark {
+                self.mark(chunk.source, bookmark, index);
+            }
+            if index + 1 == chunk.lines.len() {
+                self.tickets.extend(chunk.ticket);
+            }
             if self.is_full() {
                 self.seal(now);
+            }
+        }
+    }
+
+    fn mark(&mut self, source: SourceId, bookmark: &Bookmark, index: usize) {
+        let key = (source, Arc::clone(&bookmark.key));
+        let (keep, value) = self.marked.entry(key).or_insert_with(|| (bookmark.keep, Vec::new()));
+        *keep = bookmark.keep;
+        keep.add(value, bookmark.of_line(index));
+    }
+
+    fn configure(&mut self, source: SourceId, settings: SourceSettings) {
+        let sources = &mut Arc::make_mut(&mut self.settings).sources;
+        match sources.get_mut(usize::from(source.0)) {
+            Some(known) => *known = settings,
+            None => {
+                assert_eq!(sources.len(), usize::from(source.0), "sources are numbered in order");
+                sources.push(settings);
             }
         }
     }
@@ -199,13 +287,19 @@ impl Pipeline {
         let earliest = self.sealed.0.saturating_add(self.batch.is_empty().into());
         self.sealed = UnixSeconds(earliest).max(now.wall.seconds());
         let sealed = self.batch.seal(&self.key, self.sealed, &mut self.codec);
-        let mut positions = std::mem::take(&mut self.files);
+        let mut positions = std::mem::take(&mut self.changes);
         let reached = std::mem::take(&mut self.reached).into_iter();
         positions.extend(reached.map(|((source, file), offset)| {
             PositionChange::Reached(source, FilePosition { file, offset })
         }));
-        self.opened_ms = None;
+        let marked = std::mem::take(&mut self.marked).into_iter();
+        positions.extend(marked.map(|((source, key), (keep, value))| {
+            PositionChange::Marked(source, key, keep, value)
+        }));
+        let tickets = std::mem::take(&mut self.tickets);
+        let sources = std::mem::take(&mut self.counts).into_iter().collect();
+        (self.opened_ms, self.awaited_ms) = (None, None);
         self.sealed_ms = now.monotonic_ms;
-        self.ready.push_back(Outgoing { sealed, positions });
+        self.ready.push_back(Outgoing { sealed, positions, tickets, sources });
     }
 }

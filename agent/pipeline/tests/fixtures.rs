@@ -27,8 +27,13 @@ fn pipeline(now: Now) -> Pipeline {
         host: "gw01".into(),
         sources: vec![source("kong", Format::Kong, false), source("syslog", Format::Raw, true)],
     };
-    let sealing =
-        Sealing { linger_ms: 50, max_records: 100, max_bytes: 1 << 20, heartbeat_ms: 60_000 };
+    let sealing = Sealing {
+        linger_ms: 50,
+        max_records: 100,
+        max_bytes: 1 << 20,
+        answer_ms: 1,
+        heartbeat_ms: 60_000,
+    };
     let key = SigningKey::from_seed(&Zeroizing::new([4; 32]));
     let log = LogPosition { frontier: Frontier::default(), sealed: UnixSeconds(0) };
     let origin = "ledger.city.example/access".parse().unwrap();
@@ -44,6 +49,8 @@ fn chunk(source: u16, origin: ChunkOrigin, line: Vec<u8>) -> SourceEvent {
         lines,
         origin,
         received: RECEIVED,
+        bookmark: None,
+        ticket: None,
     })
 }
 
@@ -53,7 +60,7 @@ fn the_documented_lines_become_the_documented_batch() {
     let now = Now { monotonic_ms: 0, wall: RECEIVED };
     let mut pipeline = pipeline(now);
     let file = FileId { device: 1, inode: 2, fingerprint: Fingerprint::of(b"x") };
-    let sender = || ChunkOrigin::Network { peer: "web01".into() };
+    let sender = || ChunkOrigin::Sender { peer: Some("web01".into()), transport: None };
     let tailed = ChunkOrigin::File { file, base: 0 };
     pipeline.handle_event(chunk(0, tailed, pinned.read("line-kong")), now);
     pipeline.handle_event(chunk(1, sender(), pinned.read("line-rfc5424")), now);

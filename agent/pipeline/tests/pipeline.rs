@@ -5,7 +5,8 @@ use logseal_pipeline::{
     Format, LogPosition, Now, Outgoing, Pipeline, PositionChange, RecordSettings, Sealing,
     SourceSettings,
     line::{
-        Chunk, ChunkOrigin, FileId, FilePosition, Fingerprint, LineSpan, SourceEvent, SourceId,
+        Bookmark, Chunk, ChunkOrigin, FileId, FilePosition, Fingerprint, Keep, LineSpan,
+        SourceEvent, SourceId, Ticket,
     },
 };
 use proptest::prelude::*;
@@ -18,8 +19,13 @@ use record::{
 };
 use zeroize::Zeroizing;
 
-const SEALING: Sealing =
-    Sealing { linger_ms: 50, max_records: 100, max_bytes: 1 << 20, heartbeat_ms: 60_000 };
+const SEALING: Sealing = Sealing {
+    linger_ms: 50,
+    max_records: 100,
+    max_bytes: 1 << 20,
+    answer_ms: 1,
+    heartbeat_ms: 60_000,
+};
 
 fn now(ms: u64) -> Now {
     Now { monotonic_ms: ms, wall: UnixMillis(1_795_248_147_000 + ms) }
@@ -64,11 +70,13 @@ fn chunk(lines: &[&[u8]]) -> Chunk {
         lines: spans,
         origin: ChunkOrigin::File { file: file(), base: 1000 },
         received: UnixMillis(7),
+        bookmark: None,
+        ticket: None,
     }
 }
 
 fn syslog(lines: &[&[u8]]) -> SourceEvent {
-    let origin = ChunkOrigin::Network { peer: "web01".into() };
+    let origin = ChunkOrigin::Sender { peer: Some("web01".into()), transport: None };
     SourceEvent::Chunk(Chunk { source: SourceId(1), origin, ..chunk(lines) })
 }
 
@@ -222,4 +230,64 @@ proptest! {
         let restored: Vec<Vec<u8>> = entries.iter().map(|e| restore(e).unwrap().line).collect();
         prop_assert_eq!(restored, lines);
     }
+}
+
+#[test]
+fn a_bookmark_is_exact_for_each_batch_that_a_chunk_fills() {
+    let mut p = pipeline(Sealing { max_records: 2, ..SEALING });
+    let bookmark = |keep| Bookmark {
+        key: b"web01/1".as_slice().into(),
+        keep,
+        data: b"abbccc".to_vec(),
+        ends: vec![1, 3, 6],
+    };
+    let chunk = Chunk {
+        bookmark: Some(bookmark(Keep::Tail(100))),
+        ticket: Some(Ticket(9)),
+        ..chunk(&[b"1", b"2", b"3"])
+    };
+    p.handle_event(SourceEvent::Chunk(chunk.clone()), now(10));
+    assert_eq!(p.deadline_ms(), 11, "somebody waits for it");
+    p.handle_time(now(11));
+    let out = drain(&mut p);
+    let marked = |out: &Outgoing| match &out.positions[1] {
+        PositionChange::Marked(_, key, _, value) => (key.to_vec(), value.clone()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(marked(&out[0]), (b"web01/1".to_vec(), b"abb".to_vec()));
+    assert_eq!(marked(&out[1]), (b"web01/1".to_vec(), b"ccc".to_vec()));
+    let tickets: Vec<_> = out.iter().map(|out| out.tickets.clone()).collect();
+    assert_eq!(tickets, [vec![], vec![Ticket(9)]], "not before its last line is in a batch");
+    let counts: Vec<_> = out.iter().map(|out| out.sources.clone()).collect();
+    assert_eq!(counts, [[(SourceId(0), 2)], [(SourceId(0), 1)]]);
+
+    let last = Chunk { bookmark: Some(bookmark(Keep::Last)), ..chunk };
+    p.handle_event(SourceEvent::Chunk(last), now(20));
+    p.handle_time(now(21));
+    let out = drain(&mut p);
+    assert_eq!((marked(&out[0]).1, marked(&out[1]).1), (b"bb".to_vec(), b"ccc".to_vec()));
+}
+
+#[test]
+fn a_source_that_is_changed_while_it_runs_keeps_what_was_read_before() {
+    let mut p = pipeline(SEALING);
+    p.handle_event(SourceEvent::Chunk(chunk(&[b"a"])), now(1));
+    let settings =
+        |name: &str| SourceSettings { name: name.into(), format: Format::Raw, syslog: false };
+    let configure = |source, name| SourceEvent::Configure {
+        source: SourceId(source),
+        settings: settings(name),
+    };
+    p.handle_event(configure(0, "renamed"), now(1));
+    p.handle_event(configure(2, "third"), now(1));
+    p.handle_event(SourceEvent::Chunk(chunk(&[b"b"])), now(1));
+    p.handle_event(SourceEvent::Chunk(Chunk { source: SourceId(2), ..chunk(&[b"c"]) }), now(1));
+    p.handle_stop(now(2));
+    let entries = entries(&drain(&mut p));
+    let sources = [" kong - - ", " renamed - - ", " third - - "];
+    for (entry, source) in entries.iter().zip(sources) {
+        let text = String::from_utf8_lossy(entry);
+        assert!(text.contains(source), "{text}");
+    }
+    assert_eq!(entries.len(), 3);
 }

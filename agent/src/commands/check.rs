@@ -64,10 +64,10 @@ impl Report {
         let nodes: Vec<String> = config.nodes.iter().map(ToString::to_string).collect();
         self.summary.push(format!("nodes {}", nodes.join(", ")));
         self.credentials(prepare::uplink_credentials(config));
-        for (_, syslog) in prepare::listeners(config) {
+        for (_, listener) in prepare::listeners(config) {
             // What is wrong with shared files was said above.
-            if syslog.tls != config.tls {
-                self.credentials(prepare::syslog_credentials(config, syslog));
+            if *listener.files != config.tls {
+                self.credentials(prepare::listener_credentials(config, listener));
             }
         }
         match SealKey::load(config) {

@@ -19,6 +19,10 @@ use service::config::{ConfigError, Source};
 
 use super::{Config, NodeAddress, SpoolConfig, written};
 
+/// How long records of senders that wait for an answer are gathered, in milliseconds: the
+/// fdatasync behind them takes about as long.
+const ANSWER_MS: u64 = 1;
+
 /// The longest HOSTNAME of an entry, in bytes (RFC 5424, section 6).
 const MAX_HOST: usize = 255;
 
@@ -162,6 +166,7 @@ impl At<'_> {
             linger_ms,
             max_records: max_records as usize,
             max_bytes: (max_kib << 10) as usize,
+            answer_ms: ANSWER_MS.min(linger_ms),
             heartbeat_ms: heartbeat * 1000,
         })
     }

@@ -15,7 +15,10 @@ use record::{AgentName, Origin, entry::Enterprise, policy::Policy};
 use service::config::{ConfigError, Source};
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::sources::tail::TailConfig;
+use crate::{
+    prepare::Listener,
+    sources::{Phase, tail::TailConfig},
+};
 
 /// The longest name of a source, in bytes: it is the APP-NAME of records (RFC 5424, section 6.2.5).
 pub const MAX_SOURCE_NAME: usize = 48;
@@ -49,7 +52,7 @@ pub struct Config {
     pub sealing: Sealing,
     /// Where sealed batches wait.
     pub spool: SpoolConfig,
-    /// Where lines come from; a [`pipeline::line::SourceId`] is an index into this.
+    /// Where lines come from.
     pub sources: Vec<SourceConfig>,
     /// Where metrics are served; always loopback.
     pub metrics: Option<SocketAddr>,
@@ -65,7 +68,7 @@ pub struct SpoolConfig {
 }
 
 /// A source of lines.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceConfig {
     /// Its name in every record and in the spool, unique.
     pub name: String,
@@ -78,12 +81,38 @@ pub struct SourceConfig {
 }
 
 /// Where a source's lines come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceKind {
     /// Files that grow.
     Files(TailConfig),
     /// Syslog senders.
     Syslog(SyslogConfig),
+}
+
+impl SourceKind {
+    /// The TLS files it listens with, if it does.
+    pub fn listener(&self) -> Option<Listener<'_>> {
+        match self {
+            SourceKind::Syslog(syslog) => {
+                Some(Listener { files: &syslog.tls, table: &syslog.tls_table })
+            }
+            SourceKind::Files(_) => None,
+        }
+    }
+
+    /// True if its lines are syslog messages.
+    pub fn is_syslog(&self) -> bool {
+        matches!(self, SourceKind::Syslog(_))
+    }
+
+    /// How it ends when another takes its place: where the protocol has no acknowledgement, the
+    /// connections that there are must go on.
+    pub(crate) fn last_phase(&self) -> Phase {
+        match self {
+            SourceKind::Syslog(_) => Phase::Retire,
+            SourceKind::Files(_) => Phase::Stop,
+        }
+    }
 }
 
 /// A listener for syslog over TLS.
@@ -119,6 +148,22 @@ impl Config {
     /// An error about the value of `key`, which names the file and the line.
     pub fn error(&self, key: &str, problem: impl ToString) -> ConfigError {
         self.source.error(key, problem)
+    }
+
+    /// What another configuration says differently that only a restart takes up.
+    pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
+        let changed = [
+            ("name", self.name != other.name),
+            ("policy", self.policy_file != other.policy_file || self.policy != other.policy),
+            ("enterprise", self.enterprise != other.enterprise),
+            ("host", self.host != other.host),
+            ("ledger", self.nodes != other.nodes || self.patience != other.patience),
+            ("tls", self.tls != other.tls),
+            ("seal", self.seal_key != other.seal_key || self.sealing != other.sealing),
+            ("spool", self.spool != other.spool),
+            ("metrics", self.metrics != other.metrics),
+        ];
+        changed.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
 
     /// The file it was read from.

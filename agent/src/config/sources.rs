@@ -22,8 +22,7 @@ impl At<'_> {
     ) -> Result<Vec<SourceConfig>, ConfigError> {
         let mut sources = Vec::with_capacity(written.file.len() + written.syslog.len());
         for (index, file) in written.file.into_iter().enumerate() {
-            let id = SourceId(sources.len().min(MAX_SOURCES) as u16);
-            sources.push(self.files(format!("source.file[{index}]"), id, file)?);
+            sources.push(self.files(format!("source.file[{index}]"), file)?);
         }
         for (index, syslog) in written.syslog.into_iter().enumerate() {
             sources.push(self.syslog(format!("source.syslog[{index}]"), syslog, tls)?);
@@ -39,16 +38,12 @@ impl At<'_> {
         Ok(sources)
     }
 
-    fn files(
-        &self,
-        table: String,
-        id: SourceId,
-        file: written::File,
-    ) -> Result<SourceConfig, ConfigError> {
+    fn files(&self, table: String, file: written::File) -> Result<SourceConfig, ConfigError> {
         let bounds = 1..=MAX_LINE_KIB;
         let key = format!("{table}.max_line_kib");
         let max_line = self.number(&key, file.max_line_kib, MAX_LINE_KIB, bounds, "KiB")?;
-        let mut tail = TailConfig::new(id, file.paths);
+        // The source gets its number when it is started.
+        let mut tail = TailConfig::new(SourceId(0), file.paths);
         tail.exclude = file.exclude;
         tail.max_line = (max_line << 10) as usize;
         tail.start = match file.start {

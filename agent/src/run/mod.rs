@@ -10,26 +10,28 @@ mod sources;
 use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use link::tls::FilesError;
-use pipeline::{Pipeline, RecordSettings, SourceSettings};
+use pipeline::{Pipeline, RecordSettings};
 use record::crypto::SigningKey;
 use service::{
     config::ConfigError,
     exit,
     metrics::BindError,
-    signals::{self, Shutdown},
+    signals::{self, Reload, Shutdown},
 };
 use tokio::sync::{mpsc, watch};
 
 use self::{certificates::Certificates, sources::Sources};
 use crate::{
-    config::{Config, SourceKind},
+    board::Board,
+    config::Config,
     fatal::{Alarm, Alarms, Fatal},
     leaves::LeafHashes,
     metrics::Metrics,
     seal_key::SealKey,
     seal_loop::{Clock, MAX_EVENTS, SealLoop},
-    sources::{SourceStats, syslog_tls},
-    spool::{Inbox, Owner, Spool, SpoolError, SpoolOptions, Writer, WriterParts},
+    sources::syslog_tls,
+    spool::{Inbox, Owner, SourceNames, Spool, SpoolError, SpoolOptions, Writer, WriterParts},
+    tickets::Tickets,
     uplink::{Feed, StopReason, Timing, Uplink, UplinkSettings, establish},
 };
 
@@ -103,9 +105,9 @@ pub fn run(config: Config) -> Result<(), RunError> {
         let (shutdown, reload) =
             signals::listen().map_err(RunError::machine("listen for signals"))?;
         let agent = Agent::open(config)?;
-        tokio::spawn(agent.certificates.clone().watch(reload, shutdown.clone()));
+        tokio::spawn(agent.certificates.clone().watch(shutdown.clone()));
         agent.serve_metrics(shutdown.clone()).await?;
-        agent.run(shutdown).await
+        agent.run(shutdown, reload).await
     })
 }
 
@@ -115,7 +117,8 @@ struct Agent {
     key: SealKey,
     certificates: Certificates,
     spool: Spool,
-    stats: Vec<(String, Arc<SourceStats>)>,
+    names: SourceNames,
+    board: Board,
     metrics: Metrics,
 }
 
@@ -129,30 +132,33 @@ impl Agent {
             ledger: config.origin.clone(),
             key: key.vkey.public(),
         };
-        let names = config.sources.iter().map(|source| source.name.clone()).collect();
-        let spool = Spool::open(&config.spool.dir, SpoolOptions::default(), owner, names)?;
-        let stats = config.sources.iter().map(|source| (source.name.clone(), Arc::default()));
-        let stats = stats.collect();
-        Ok(Agent { config, key, certificates, spool, stats, metrics })
+        let names = SourceNames::new(config.sources.iter().map(|source| source.name.as_str()));
+        let (dir, options) = (&config.spool.dir, SpoolOptions::default());
+        let spool = Spool::open(dir, options, owner, names.clone())?;
+        Ok(Agent { config, key, certificates, spool, names, board: Board::default(), metrics })
     }
 
     async fn serve_metrics(&self, shutdown: Shutdown) -> Result<(), RunError> {
         let Some(address) = self.config.metrics else { return Ok(()) };
         let listener = service::metrics::bind(address, "metrics").await?;
-        let registry = Arc::new(self.metrics.registry(self.stats.clone()));
+        let registry = Arc::new(self.metrics.registry(self.board.clone()));
         tokio::spawn(service::metrics::serve(listener, registry, shutdown));
         Ok(())
     }
 
-    async fn run(mut self, mut shutdown: Shutdown) -> Result<(), RunError> {
+    async fn run(mut self, mut shutdown: Shutdown, mut reload: Reload) -> Result<(), RunError> {
         let settings = self.uplink_settings();
         let ready_early = !self.spool.is_established();
         if ready_early {
             signals::ready();
             tracing::info!("the spool is empty: sources start when the ledger knows this agent");
-            tokio::select! {
-                established = establish(&settings) => established?,
-                () = shutdown.wait() => return Ok(()),
+            let mut establishing = std::pin::pin!(establish(&settings));
+            loop {
+                tokio::select! {
+                    established = &mut establishing => break established?,
+                    () = shutdown.wait() => return Ok(()),
+                    _ = reload.changed() => self.reload(),
+                }
             }
             self.spool.establish()?;
         }
@@ -161,7 +167,18 @@ impl Agent {
         if !ready_early {
             signals::ready();
         }
-        running.until(shutdown, alarms).await
+        running.until(shutdown, reload, alarms).await
+    }
+
+    /// Before there are sources: all of the configuration that can be taken up is.
+    fn reload(&mut self) {
+        signals::reloading();
+        self.certificates.reload();
+        if let Some(config) = reread(&self.config) {
+            self.names.replace(config.sources.iter().map(|source| source.name.as_str()));
+            self.config.sources = config.sources;
+        }
+        signals::reloaded();
     }
 
     /// Starts everything that runs, in the order in which nothing is waited for in vain.
@@ -180,8 +197,16 @@ impl Agent {
             backlog,
         };
         let (sender, events) = mpsc::channel(MAX_EVENTS);
-        let sources =
-            Sources::start(&self.config, &self.spool, &self.certificates, &self.stats, sender)?;
+        let tickets = Tickets::default();
+        let sources = Sources::start(
+            &self.config,
+            &self.spool,
+            self.names,
+            &self.certificates,
+            self.board,
+            tickets.clone(),
+            sender,
+        )?;
         let clock = Clock::start();
         let sealing = self.config.sealing;
         let seal = SealLoop {
@@ -200,12 +225,15 @@ impl Agent {
             durable,
             max_bytes: self.config.spool.max_bytes,
             metrics: self.metrics,
+            tickets,
             alarm: alarm.clone(),
         };
         let machine = || RunError::machine("start a thread");
         let threads =
             vec![Writer::start(writer).map_err(machine())?, seal.start().map_err(machine())?];
-        Ok(Running { uplink: Uplink::new(settings, feed), sources, threads, inbox })
+        let (config, certificates) = (self.config, self.certificates);
+        let uplink = Uplink::new(settings, feed);
+        Ok(Running { config, certificates, uplink, sources, threads, inbox })
     }
 
     fn uplink_settings(&self) -> UplinkSettings {
@@ -229,6 +257,8 @@ impl Agent {
 
 /// The agent while it runs.
 struct Running {
+    config: Config,
+    certificates: Certificates,
     uplink: Uplink,
     sources: Sources,
     /// The spool's and the seal's.
@@ -238,13 +268,20 @@ struct Running {
 
 impl Running {
     /// Runs until it is asked to stop or cannot go on, and stops in order either way.
-    async fn until(self, mut shutdown: Shutdown, mut alarms: Alarms) -> Result<(), RunError> {
-        let Running { uplink, mut sources, threads, inbox } = self;
+    async fn until(
+        self,
+        mut shutdown: Shutdown,
+        reload: Reload,
+        mut alarms: Alarms,
+    ) -> Result<(), RunError> {
+        let Running { mut config, certificates, uplink, mut sources, threads, inbox } = self;
         let ended: Result<(), RunError> = tokio::select! {
             () = shutdown.wait() => Ok(()),
             Some(fatal) = alarms.recv() => Err(fatal.into()),
             reason = uplink.run() => Err(reason.into()),
-            name = sources.ended() => Err(Fatal::Source(name).into()),
+            name = watch(&mut sources, &mut config, &certificates, reload) => {
+                Err(Fatal::Source(name).into())
+            }
         };
         if let Err(error) = &ended {
             tracing::error!(%error, "the agent stops");
@@ -260,17 +297,51 @@ impl Running {
     }
 }
 
+/// Looks after the sources, and reloads on request. Returns the name of one that ended although
+/// nobody asked it to.
+async fn watch(
+    sources: &mut Sources,
+    config: &mut Config,
+    certificates: &Certificates,
+    mut reload: Reload,
+) -> String {
+    loop {
+        tokio::select! {
+            name = sources.ended() => return name,
+            asked = reload.changed() => if asked.is_err() { return std::future::pending().await },
+        }
+        signals::reloading();
+        certificates.reload();
+        if let Some(new) = reread(config) {
+            if let Err(ended) = sources.reload(&new, certificates).await {
+                return ended;
+            }
+            config.sources = new.sources;
+        }
+        signals::reloaded();
+    }
+}
+
+/// Reads the configuration again. Nothing if it is wrong: then all stays as it is.
+fn reread(config: &Config) -> Option<Config> {
+    let new = Config::load(config.file()).inspect_err(|error| {
+        tracing::error!(%error, "the configuration was not taken up: all sources go on as they are");
+    });
+    let new = new.ok()?;
+    let keys = config.needs_restart(&new);
+    if !keys.is_empty() {
+        let keys = keys.join(", ");
+        tracing::warn!(%keys, "these changes are taken up by a restart only");
+    }
+    Some(new)
+}
+
 fn pipeline(config: &Config, key: SigningKey, spool: &Spool, clock: Clock) -> Pipeline {
-    let source = |source: &crate::config::SourceConfig| SourceSettings {
-        name: source.name.clone(),
-        format: source.format,
-        syslog: matches!(source.kind, SourceKind::Syslog(_)),
-    };
     let settings = RecordSettings {
         agent: config.name.clone(),
         enterprise: config.enterprise,
         host: config.host.clone(),
-        sources: config.sources.iter().map(source).collect(),
+        sources: config.sources.iter().map(sources::settings).collect(),
     };
     let (sealing, origin) = (config.sealing, config.origin.clone());
     Pipeline::new(settings, sealing, origin, key, spool.log(), clock.now())

@@ -1,112 +1,291 @@
-//! Starts the configured sources, notices when one ends, and stops them.
+//! Starts the configured sources, notices when one ends, lets others take their places, and stops
+//! them.
+//!
+//! A source keeps its number for as long as the agent runs, so that events that are under way stay
+//! what they are. A source that is changed while the agent runs ends first, and begins again
+//! behind what it has handed over.
 
-use std::{sync::Arc, thread::JoinHandle, time::Duration};
+use std::{collections::BTreeMap, io, time::Duration};
 
-use pipeline::line::{SourceEvent, SourceId};
+use pipeline::{
+    SourceSettings,
+    line::{SourceEvent, SourceId},
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, sleep},
 };
 
 use super::{RunError, certificates::Certificates};
 use crate::{
-    config::{Config, SourceKind, SyslogConfig},
+    board::Board,
+    config::{Config, SourceConfig, SourceKind, SyslogConfig},
     sources::{
-        SourceStats,
+        Known, Outlet, Phase,
         syslog_tls::{self, SyslogTlsConfig},
         tail,
     },
-    spool::Spool,
+    spool::{SourceNames, Spool},
+    tickets::Tickets,
 };
 
-/// How often threads are looked at that should be running.
-const LOOK: Duration = Duration::from_secs(10);
+/// For how long an address is tried that another source is just leaving.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// The sources while they run.
 pub(super) struct Sources {
-    stop: watch::Sender<bool>,
-    /// Threads, with their sources' names.
-    tails: Vec<(String, JoinHandle<()>)>,
-    /// Listeners, which answer with their sources' names.
-    listeners: JoinSet<String>,
+    events: mpsc::Sender<SourceEvent>,
+    tickets: Tickets,
+    names: SourceNames,
+    board: Board,
+    /// By name.
+    running: BTreeMap<String, Running>,
+    /// What is known of sources that do not run, by name.
+    dormant: BTreeMap<String, Known>,
+    /// The numbers of sources of this run, by name.
+    numbers: BTreeMap<String, SourceId>,
+    tasks: JoinSet<Ended>,
+    /// Those whose places others have taken.
+    retired: Vec<watch::Sender<Phase>>,
+    started: u64,
+}
+
+struct Running {
+    config: SourceConfig,
+    phase: watch::Sender<Phase>,
+    /// The how many-th started source it is.
+    instance: u64,
+}
+
+struct Ended {
+    name: String,
+    instance: u64,
+    /// Nothing if it failed.
+    known: Option<Known>,
 }
 
 impl Sources {
-    /// Starts all sources. Listeners are bound first: that is what can fail.
+    /// Starts all sources. Listeners come first: they are what can fail.
     pub(super) fn start(
         config: &Config,
         spool: &Spool,
+        names: SourceNames,
         certificates: &Certificates,
-        stats: &[(String, Arc<SourceStats>)],
+        board: Board,
+        tickets: Tickets,
         events: mpsc::Sender<SourceEvent>,
     ) -> Result<Self, RunError> {
-        let (stop, stopped) = watch::channel(false);
-        let mut sources = Sources { stop, tails: Vec::new(), listeners: JoinSet::new() };
-        let mut bound = Vec::with_capacity(certificates.servers.len());
-        for (index, server) in &certificates.servers {
-            let SourceKind::Syslog(syslog) = &config.sources[*index].kind else {
-                unreachable!("servers are made for listeners")
-            };
-            let listener = syslog_tls::bind(syslog.listen)?;
-            bound.push((*index, syslog_config(*index, syslog), listener, Arc::clone(server)));
-        }
-        for (index, settings, listener, server) in bound {
-            let (name, stats) = stats[index].clone();
-            let serving = syslog_tls::serve(
-                listener,
-                server,
-                settings,
-                events.clone(),
-                stopped.clone(),
-                stats,
-            );
-            sources.listeners.spawn(async move {
-                serving.await;
-                name
-            });
-        }
-        for (source, (_, stats)) in config.sources.iter().zip(stats) {
-            if let SourceKind::Files(files) = &source.kind {
-                let known = spool.positions(&source.name);
-                let (events, stopped) = (events.clone(), stopped.clone());
-                let thread = tail::start(files.clone(), known, events, stopped, Arc::clone(stats));
-                let thread = thread.map_err(RunError::machine("start a thread"))?;
-                sources.tails.push((source.name.clone(), thread));
-            }
+        let numbered = (0..).map(SourceId).zip(&config.sources);
+        let mut sources = Sources {
+            events,
+            tickets,
+            names,
+            board,
+            running: BTreeMap::new(),
+            dormant: spool.known(),
+            numbers: numbered.map(|(id, source)| (source.name.clone(), id)).collect(),
+            tasks: JoinSet::new(),
+            retired: Vec::new(),
+            started: 0,
+        };
+        let (listeners, others): (Vec<_>, Vec<_>) =
+            config.sources.iter().partition(|source| source.kind.listener().is_some());
+        for source in listeners.into_iter().chain(others) {
+            sources.start_one(source, certificates)?;
         }
         Ok(sources)
     }
 
+    fn start_one(
+        &mut self,
+        source: &SourceConfig,
+        certificates: &Certificates,
+    ) -> Result<(), RunError> {
+        let id = self.numbers[&source.name];
+        let (phase, shutdown) = watch::channel(Phase::Run);
+        let stats = self.board.enter(id, &source.name);
+        let known = self.dormant.get(&source.name).cloned().unwrap_or_default();
+        let outlet = Outlet {
+            id,
+            events: self.events.clone(),
+            shutdown,
+            stats,
+            tickets: self.tickets.clone(),
+        };
+        self.started += 1;
+        let ended = Ended { name: source.name.clone(), instance: self.started, known: None };
+        self.spawn(&source.kind, outlet, known, certificates, ended)?;
+        self.dormant.remove(&source.name);
+        let running = Running { config: source.clone(), phase, instance: self.started };
+        self.running.insert(source.name.clone(), running);
+        Ok(())
+    }
+
+    fn spawn(
+        &mut self,
+        kind: &SourceKind,
+        outlet: Outlet,
+        known: Known,
+        certificates: &Certificates,
+        ended: Ended,
+    ) -> Result<(), RunError> {
+        match kind {
+            SourceKind::Syslog(syslog) => {
+                let server = certificates.server(&syslog.tls)?;
+                let listener = syslog_tls::bind(syslog.listen)?;
+                let serving =
+                    syslog_tls::serve(listener, server, syslog_config(outlet.id, syslog), outlet);
+                self.tasks.spawn(async move {
+                    serving.await;
+                    Ended { known: Some(known), ..ended }
+                });
+            }
+            SourceKind::Files(files) => {
+                let files = tail::TailConfig { id: outlet.id, ..files.clone() };
+                let Outlet { events, shutdown, stats, .. } = outlet;
+                let tailing = tail::start(files, known.files, events, shutdown, stats);
+                let tailing = tailing.map_err(RunError::machine("start a thread"))?;
+                self.tasks.spawn(async move {
+                    let files = tailing.await.ok();
+                    let known = files.map(|files| Known { files, ..Known::default() });
+                    Ended { known, ..ended }
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the name of a source that ended although nobody asked it to.
     pub(super) async fn ended(&mut self) -> String {
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                Some(ended) = self.listeners.join_next() => {
-                    return ended.unwrap_or_else(|error| format!("syslog ({error})"));
+            match self.tasks.join_next().await {
+                Some(Ok(ended)) if self.is_current(&ended) => return ended.name,
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return error.to_string(),
+                // Without any source there is nothing to wait for.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Takes up another configuration: sources that are the same go on undisturbed.
+    ///
+    /// # Errors
+    /// The name of a source that ended meanwhile although nobody asked it to.
+    pub(super) async fn reload(
+        &mut self,
+        config: &Config,
+        certificates: &Certificates,
+    ) -> Result<(), String> {
+        let wanted = |name: &str| config.sources.iter().find(|source| source.name == name);
+        let differs = |running: &Running| wanted(&running.config.name) != Some(&running.config);
+        let ending: Vec<String> = self
+            .running
+            .iter()
+            .filter(|(_, running)| differs(running))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &ending {
+            self.end_one(name, wanted(name).is_some()).await?;
+        }
+        for source in &config.sources {
+            if !self.running.contains_key(&source.name) {
+                self.begin_one(source, certificates).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a source and keeps what it knows.
+    async fn end_one(&mut self, name: &str, stays: bool) -> Result<(), String> {
+        let Some(ending) = self.running.remove(name) else { return Ok(()) };
+        let phase = ending.config.kind.last_phase();
+        ending.phase.send_replace(phase);
+        if !stays {
+            self.board.leave(name);
+            tracing::info!(source = name, "the source was taken out of the configuration");
+        }
+        if phase == Phase::Retire {
+            // It lives on until its senders have gone or the agent stops.
+            self.retired.retain(|phase| !phase.is_closed());
+            self.retired.push(ending.phase);
+            return Ok(());
+        }
+        while let Some(ended) = self.tasks.join_next().await {
+            let ended = ended.map_err(|error| error.to_string())?;
+            if ended.instance == ending.instance {
+                self.dormant.insert(ended.name, ended.known.ok_or(name)?);
+                return Ok(());
+            }
+            if self.is_current(&ended) {
+                return Err(ended.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a source that is new, or changed. If that fails the agent goes on without it.
+    async fn begin_one(&mut self, source: &SourceConfig, certificates: &Certificates) {
+        let name = source.name.as_str();
+        let Some(id) = self.numbers.get(name).copied().or_else(|| self.names.add(name)) else {
+            tracing::error!(source = name, "there were too many sources in one run: restart");
+            return;
+        };
+        self.numbers.insert(name.to_owned(), id);
+        let configure = SourceEvent::Configure { source: id, settings: settings(source) };
+        if self.events.send(configure).await.is_err() {
+            // The agent is stopping.
+            return;
+        }
+        let until = Instant::now() + LEAVING;
+        loop {
+            match self.start_one(source, certificates) {
+                Ok(()) => {
+                    tracing::info!(source = name, "the source was started");
+                    return;
                 }
-                _ = looks.tick() => {
-                    let ended = self.tails.iter().find(|(_, thread)| thread.is_finished());
-                    if let Some((name, _)) = ended {
-                        return name.clone();
-                    }
+                Err(RunError::Syslog(error))
+                    if error.error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until =>
+                {
+                    sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => {
+                    tracing::error!(
+                        source = name, %error,
+                        "the source does not run: mend this and reload the agent again"
+                    );
+                    self.board.failed(name, &error);
+                    return;
                 }
             }
         }
     }
 
+    fn is_current(&self, ended: &Ended) -> bool {
+        self.running.get(&ended.name).is_some_and(|running| running.instance == ended.instance)
+    }
+
     /// Stops all sources and waits for them. What they have received is handed over first.
     pub(super) async fn stop(mut self) {
-        self.stop.send_replace(true);
-        while self.listeners.join_next().await.is_some() {}
-        super::join(self.tails.into_iter().map(|(_, thread)| thread).collect()).await;
+        let running = std::mem::take(&mut self.running);
+        for phase in running.values().map(|running| &running.phase).chain(&self.retired) {
+            phase.send_replace(Phase::Stop);
+        }
+        while self.tasks.join_next().await.is_some() {}
     }
 }
 
-fn syslog_config(index: usize, syslog: &SyslogConfig) -> SyslogTlsConfig {
-    let id = SourceId(u16::try_from(index).expect("sources are bounded"));
+/// How a source's lines become records.
+pub(super) fn settings(source: &SourceConfig) -> SourceSettings {
+    SourceSettings {
+        name: source.name.clone(),
+        format: source.format,
+        syslog: source.kind.is_syslog(),
+    }
+}
+
+fn syslog_config(id: SourceId, syslog: &SyslogConfig) -> SyslogTlsConfig {
     let SyslogConfig { listen, max_message, max_connections, .. } = *syslog;
     SyslogTlsConfig { id, listen, max_message, max_connections }
 }

@@ -37,9 +37,9 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    CHUNK_BYTES, Shutdown, SourceStats,
+    CHUNK_BYTES, Outlet, Phase, Shutdown, SourceStats,
     limiter::Limiter,
-    now,
+    now, reached,
     stats::{Raised, add},
     stopped,
 };
@@ -154,16 +154,15 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     listen().map_err(|error| BindError { address, error })
 }
 
-/// Takes connections until `shutdown`, then hands over what has arrived and
-/// returns. Takes at most some 5 seconds for that, even if nobody receives.
+/// Takes connections until it is to retire or stop, then hands over what has arrived and
+/// returns. A stop takes at most some 5 seconds for that, even if nobody receives.
 pub async fn serve(
     listener: TcpListener,
     server: Arc<ReloadingServer>,
     config: SyslogTlsConfig,
-    tx: mpsc::Sender<SourceEvent>,
-    mut shutdown: Shutdown,
-    stats: Arc<SourceStats>,
+    outlet: Outlet,
 ) {
+    let Outlet { events: tx, mut shutdown, stats, .. } = outlet;
     let max_connections = config.max_connections;
     let refusals = Mutex::new(Limiter::new(REFUSALS));
     let door = Arc::new(Door { server, config, tx, shutdown: shutdown.clone(), stats, refusals });
@@ -171,7 +170,7 @@ pub async fn serve(
     loop {
         select! {
             biased;
-            () = stopped(&mut shutdown) => break,
+            () = reached(&mut shutdown, Phase::Retire) => break,
             Some(ended) = tasks.join_next() => survive(ended),
             accepted = listener.accept() => match accepted {
                 Ok((_, address)) if tasks.len() >= max_connections => {
@@ -196,7 +195,15 @@ pub async fn serve(
             survive(ended);
         }
     };
-    if timeout(STOP, drained).await.is_err() {
+    let late = async {
+        stopped(&mut shutdown).await;
+        sleep(STOP).await;
+    };
+    let cut_off = select! {
+        () = drained => false,
+        () = late => true,
+    };
+    if cut_off {
         warn!(connections = tasks.len(), "syslog senders were cut off: nobody took their messages");
         tasks.shutdown().await;
     }
@@ -384,8 +391,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             source: self.door.config.id,
             bytes,
             lines,
-            origin: ChunkOrigin::Network { peer: Arc::clone(&self.peer) },
+            origin: ChunkOrigin::Sender { peer: Some(Arc::clone(&self.peer)), transport: None },
             received: now(),
+            bookmark: None,
+            ticket: None,
         };
         self.door.tx.send(SourceEvent::Chunk(chunk)).await.map_err(drop)?;
         self.door.stats.handed_over(counts.0, counts.1);

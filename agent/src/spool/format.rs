@@ -1,18 +1,20 @@
 //! The spool's records as bytes; byte diagrams are in `docs/formats.md`.
 
 use journal::Seq;
-use pipeline::line::{FileId, FilePosition, Fingerprint};
+use pipeline::line::{FileId, FilePosition, Fingerprint, Keep};
 use record::{
     AgentName, Hash, Origin, TreeSize, UnixMillis, UnixSeconds,
     batch::{BatchError, SealedBatch},
-    bytes::{Malformed, Reader, put_counted8},
+    bytes::{Malformed, Reader, put_counted8, put_counted32},
     crypto::PublicKey,
     merkle::{Frontier, FrontierError},
 };
 
 use super::positions::{NamedChange, Positions};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Before there were bookmarks; still read.
+const VERSION_1: u8 = 1;
 const KIND_BATCH: u8 = 1;
 const KIND_STATE: u8 = 2;
 const KIND_CHANGES: u8 = 3;
@@ -20,6 +22,11 @@ const KIND_CHANGES: u8 = 3;
 const REACHED: u8 = 1;
 const RENAMED: u8 = 2;
 const GONE: u8 = 3;
+const MARKED: u8 = 4;
+const UNMARKED: u8 = 5;
+
+const KEEP_LAST: u8 = 1;
+const KEEP_TAIL: u8 = 2;
 
 /// Bytes are no record of a spool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +53,9 @@ pub enum FormatError {
     /// A fingerprint over more bytes than there are.
     #[error("a fingerprint in it is longer than fingerprints are")]
     Fingerprint,
+    /// A bookmark without a name, or kept in a way that does not exist.
+    #[error("a bookmark in it is none")]
+    Bookmark,
 }
 
 /// A sealed batch, with what becomes durable along with it.
@@ -57,7 +67,7 @@ pub struct BatchRecord<'a> {
     pub sealed: UnixMillis,
     /// The agent's log after it.
     pub after: Frontier,
-    /// What to remember about files, in order.
+    /// What to remember about sources, in order.
     pub changes: Vec<NamedChange<'a>>,
     /// The batch in the form in which it travels.
     pub encoded: &'a [u8],
@@ -80,7 +90,7 @@ pub struct StateRecord {
     pub released: Seq,
     /// The agent's log.
     pub frontier: Frontier,
-    /// How far files were taken over.
+    /// How far sources were taken over.
     pub positions: Positions,
 }
 
@@ -134,10 +144,16 @@ impl StateRecord {
             put_counted8(&mut out, source.as_bytes());
             put_position(&mut out, &position);
         }
+        put_count(&mut out, self.positions.bookmarks().count());
+        for (source, key, value) in self.positions.bookmarks() {
+            put_counted8(&mut out, source.as_bytes());
+            put_counted8(&mut out, key);
+            put_counted32(&mut out, value);
+        }
         out
     }
 
-    fn decode(mut reader: Reader<'_>) -> Result<Self, FormatError> {
+    fn decode(version: u8, mut reader: Reader<'_>) -> Result<Self, FormatError> {
         let agent = text(reader.counted8()?)?.parse().map_err(|_| FormatError::Name)?;
         let ledger = text(reader.counted8()?)?.parse().map_err(|_| FormatError::Name)?;
         let key = PublicKey(reader.array()?);
@@ -147,6 +163,11 @@ impl StateRecord {
         for _ in 0..reader.u32()? {
             let source = text(reader.counted8()?)?;
             positions.apply(&NamedChange::Reached(source, take_position(&mut reader)?));
+        }
+        let bookmarks = if version == VERSION_1 { 0 } else { reader.u32()? };
+        for _ in 0..bookmarks {
+            let (source, key) = (text(reader.counted8()?)?, take_key(&mut reader)?);
+            positions.apply(&NamedChange::Marked(source, key, Keep::Last, reader.counted32()?));
         }
         reader.finish()?;
         Ok(StateRecord { agent, ledger, key, sealed, released, frontier, positions })
@@ -171,13 +192,13 @@ impl<'a> BatchRecord<'a> {
 /// When the bytes are not exactly one record of a known version.
 pub fn decode(bytes: &[u8]) -> Result<Decoded<'_>, FormatError> {
     let mut reader = Reader::new(bytes);
-    match reader.u8()? {
-        VERSION => {}
-        other => return Err(FormatError::Version(other)),
+    let version = reader.u8()?;
+    if !(VERSION_1..=VERSION).contains(&version) {
+        return Err(FormatError::Version(version));
     }
     match reader.u8()? {
         KIND_BATCH => Ok(Decoded::Batch(Box::new(BatchRecord::decode(reader)?))),
-        KIND_STATE => Ok(Decoded::State(Box::new(StateRecord::decode(reader)?))),
+        KIND_STATE => Ok(Decoded::State(Box::new(StateRecord::decode(version, reader)?))),
         KIND_CHANGES => {
             let changes = take_changes(&mut reader)?;
             reader.finish()?;
@@ -188,7 +209,8 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded<'_>, FormatError> {
 }
 
 fn put_count(out: &mut Vec<u8>, count: usize) {
-    let count = u32::try_from(count).expect("files are bounded by the sources' limits");
+    let count =
+        u32::try_from(count).expect("files and bookmarks are bounded by the sources' limits");
     out.extend_from_slice(&count.to_be_bytes());
 }
 
@@ -239,6 +261,22 @@ fn put_change(out: &mut Vec<u8>, change: &NamedChange<'_>) {
             begin(GONE, source);
             put_file(out, file);
         }
+        NamedChange::Marked(source, key, keep, value) => {
+            begin(MARKED, source);
+            put_counted8(out, key);
+            match keep {
+                Keep::Last => out.push(KEEP_LAST),
+                Keep::Tail(most) => {
+                    out.push(KEEP_TAIL);
+                    out.extend_from_slice(&most.to_be_bytes());
+                }
+            }
+            put_counted32(out, value);
+        }
+        NamedChange::Unmarked(source, key) => {
+            begin(UNMARKED, source);
+            put_counted8(out, key);
+        }
     }
 }
 
@@ -249,7 +287,25 @@ fn take_change<'a>(reader: &mut Reader<'a>) -> Result<NamedChange<'a>, FormatErr
         REACHED => Ok(NamedChange::Reached(source, take_position(reader)?)),
         RENAMED => Ok(NamedChange::Renamed(source, take_file(reader)?, take_file(reader)?)),
         GONE => Ok(NamedChange::Gone(source, take_file(reader)?)),
+        MARKED => {
+            let (key, keep) = (take_key(reader)?, take_keep(reader)?);
+            Ok(NamedChange::Marked(source, key, keep, reader.counted32()?))
+        }
+        UNMARKED => Ok(NamedChange::Unmarked(source, take_key(reader)?)),
         other => Err(FormatError::Kind(other)),
+    }
+}
+
+fn take_key<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], FormatError> {
+    let key = reader.counted8()?;
+    if key.is_empty() { Err(FormatError::Bookmark) } else { Ok(key) }
+}
+
+fn take_keep(reader: &mut Reader<'_>) -> Result<Keep, FormatError> {
+    match reader.u8()? {
+        KEEP_LAST => Ok(Keep::Last),
+        KEEP_TAIL => Ok(Keep::Tail(reader.u32()?)),
+        _ => Err(FormatError::Bookmark),
     }
 }
 
@@ -316,11 +372,15 @@ mod tests {
         fn any_state()(
             key: [u8; 32], sealed: u64, released: u64, size in 0u8..9,
             files in prop::collection::vec(("[a-z]{1,48}", any_file(), any::<u64>()), 0..5),
+            bookmarks in prop::collection::vec(("[a-z]{1,9}", "[a-z]{1,255}", any::<Vec<u8>>()), 0..5),
         ) -> StateRecord {
             let mut positions = Positions::default();
             for (source, file, offset) in &files {
                 let position = FilePosition { file: *file, offset: *offset };
                 positions.apply(&NamedChange::Reached(source, position));
+            }
+            for (source, key, value) in &bookmarks {
+                positions.apply(&NamedChange::Marked(source, key.as_bytes(), Keep::Last, value));
             }
             StateRecord {
                 agent: "gw01".parse().unwrap(),
@@ -349,12 +409,15 @@ mod tests {
 
         #[test]
         fn a_batch_and_its_positions_are_read_back_as_they_were_written(
-            old in any_file(), new in any_file(), offset: u64, size in 0u8..9, received: u64,
+            old in any_file(), new in any_file(), offset: u64, size in 0u8..9, received: u64, value: Vec<u8>,
         ) {
             let changes = [
                 NamedChange::Renamed("kong", old, new),
                 NamedChange::Gone("x", old),
                 NamedChange::Reached("kong", FilePosition { file: new, offset }),
+                NamedChange::Unmarked("relp", b"web01/1"),
+                NamedChange::Marked("relp", b"web01/2", Keep::Tail(64), &value),
+                NamedChange::Marked("journal", b"cursor", Keep::Last, &value),
             ];
             let batch = heartbeat(frontier(size));
             let received = UnixMillis(received);
@@ -376,11 +439,33 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_a_start_panic(mut bytes: Vec<u8>, kind in 1u8..=3, framed: bool) {
+        fn no_bytes_make_a_start_panic(
+            mut bytes: Vec<u8>, version in 1u8..=2, kind in 1u8..=3, framed: bool,
+        ) {
             if framed {
-                bytes.splice(0..0, [VERSION, kind]);
+                bytes.splice(0..0, [version, kind]);
             }
             let _ = decode(&bytes);
         }
+    }
+
+    #[test]
+    fn a_spool_from_before_there_were_bookmarks_is_read() {
+        let mut state = StateRecord {
+            agent: "gw01".parse().unwrap(),
+            ledger: "l.example/x".parse().unwrap(),
+            key: PublicKey([7; 32]),
+            sealed: UnixSeconds(1),
+            released: Seq(2),
+            frontier: frontier(3),
+            positions: Positions::default(),
+        };
+        let file = FileId { device: 1, inode: 2, fingerprint: Fingerprint::of(b"x") };
+        state.positions.apply(&NamedChange::Reached("kong", FilePosition { file, offset: 9 }));
+        let mut bytes = state.encode();
+        bytes.truncate(bytes.len() - 4);
+        assert!(decode(&bytes).is_err());
+        bytes[0] = VERSION_1;
+        assert!(matches!(decode(&bytes).unwrap(), Decoded::State(read) if *read == state));
     }
 }

@@ -28,5 +28,5 @@ pub use format::{BatchRecord, Decoded, FormatError, StateRecord, decode};
 pub use inbox::{Ended, Inbox, Item, MAX_QUEUED};
 pub use positions::{NamedChange, Positions};
 pub use recover::Backlog;
-pub use store::{Durable, Owner, Spool, SpoolOptions};
+pub use store::{Durable, Owner, SourceNames, Spool, SpoolOptions};
 pub use writer::{Writer, WriterParts};

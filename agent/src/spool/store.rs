@@ -1,12 +1,13 @@
 //! The spool itself: one journal, and what its records add up to.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
+};
 
 use journal::{Journal, Options, Reader, Seq};
-use pipeline::{
-    LogPosition, Outgoing, PositionChange,
-    line::{FilePosition, SourceId},
-};
+use pipeline::{LogPosition, Outgoing, line::SourceId};
 use record::{
     AgentName, Origin, TreeSize, UnixMillis, UnixSeconds, crypto::PublicKey, merkle::Frontier,
 };
@@ -16,6 +17,7 @@ use super::{
     format::{batch_head, changes_record},
     recover::{Recovered, recover},
 };
+use crate::sources::Known;
 
 /// Whose spool it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +64,7 @@ pub struct Spool {
     journal: Journal,
     options: SpoolOptions,
     owner: Owner,
-    /// The configured sources' names; a [`SourceId`] is an index into them.
-    sources: Vec<String>,
+    sources: SourceNames,
     frontier: Frontier,
     sealed: UnixSeconds,
     positions: Positions,
@@ -73,7 +74,47 @@ pub struct Spool {
     last_state: Option<Seq>,
     /// Bytes of batches behind it.
     since_state: u64,
+    /// How long the newest state was, in bytes.
+    state_len: u64,
     backlog: Backlog,
+}
+
+/// The names of the sources; a [`SourceId`] is an index into them. It only grows. Cheap to clone;
+/// all clones are one list.
+#[derive(Clone, Debug, Default)]
+pub struct SourceNames(Arc<RwLock<Vec<Arc<str>>>>);
+
+impl SourceNames {
+    /// A list of these names.
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        SourceNames(Arc::new(RwLock::new(names.into_iter().map(Into::into).collect())))
+    }
+
+    /// Takes other names. Only before any of these is in use.
+    pub fn replace<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        *self.write() = names.into_iter().map(Into::into).collect();
+    }
+
+    /// Adds a name; `None` when there are as many as can be numbered.
+    pub fn add(&self, name: &str) -> Option<SourceId> {
+        let mut names = self.write();
+        let id = SourceId(u16::try_from(names.len()).ok()?);
+        names.push(name.into());
+        Some(id)
+    }
+
+    /// The name of a source.
+    ///
+    /// # Panics
+    /// When it was never added.
+    pub fn get(&self, id: SourceId) -> Arc<str> {
+        let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&names[usize::from(id.0)])
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Arc<str>>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Spool {
@@ -85,7 +126,7 @@ impl Spool {
         dir: &Path,
         options: SpoolOptions,
         owner: Owner,
-        sources: Vec<String>,
+        sources: SourceNames,
     ) -> Result<Self, SpoolError> {
         let (journal, recovery) = Journal::open(dir, options.journal)?;
         let recovered = recover(dir, &journal.reader(), &recovery, &owner)?;
@@ -101,6 +142,7 @@ impl Spool {
             released: recovery.next_seq,
             last_state: None,
             since_state: 0,
+            state_len: 0,
             backlog: Backlog::default(),
         };
         if let Some(recovered) = recovered {
@@ -137,9 +179,9 @@ impl Spool {
         LogPosition { frontier: self.frontier.clone(), sealed: self.sealed }
     }
 
-    /// How far the files of a source were taken over.
-    pub fn positions(&self, source: &str) -> Vec<FilePosition> {
-        self.positions.of(source)
+    /// What is known of every source, those included that are no longer configured.
+    pub fn known(&self) -> BTreeMap<String, Known> {
+        self.positions.known()
     }
 
     /// What waited for a receipt when the spool was opened.
@@ -187,11 +229,17 @@ impl Spool {
         assert!(self.is_established(), "nothing is sealed before the log begins");
         let batch = &outgoing.sealed.batch;
         assert_eq!(batch.start.0, self.frontier.size().0, "batches follow each other");
-        if self.since_state >= self.options.state_every_bytes {
+        // A long state comes less often, or there would soon be nothing but states; but it must
+        // come, because space is released only up to it.
+        let every = self.options.state_every_bytes;
+        if self.since_state >= every.max((4 * self.state_len).min(4 * every)) {
             self.append_state()?;
         }
+        let names: Vec<Arc<str>> =
+            outgoing.positions.iter().map(|change| self.sources.get(change.source())).collect();
+        let named = names.iter().zip(&outgoing.positions);
         let changes: Vec<NamedChange<'_>> =
-            outgoing.positions.iter().map(|change| named(&self.sources, change)).collect();
+            named.map(|(name, change)| NamedChange::new(name, change)).collect();
         let (head, encoded) = match batch.count == 0 && batch.seal.time <= self.sealed {
             true if changes.is_empty() => return Ok(()),
             true => (changes_record(&changes), Vec::new()),
@@ -283,17 +331,10 @@ impl Spool {
             frontier: self.frontier.clone(),
             positions: self.positions.clone(),
         };
-        self.last_state = Some(self.journal.append(&[&state.encode()])?);
+        let state = state.encode();
+        self.last_state = Some(self.journal.append(&[&state])?);
         self.since_state = 0;
+        self.state_len = state.len() as u64;
         Ok(())
-    }
-}
-
-fn named<'a>(sources: &'a [String], change: &PositionChange) -> NamedChange<'a> {
-    let name = |id: SourceId| sources[usize::from(id.0)].as_str();
-    match *change {
-        PositionChange::Reached(id, position) => NamedChange::Reached(name(id), position),
-        PositionChange::Renamed(id, old, new) => NamedChange::Renamed(name(id), old, new),
-        PositionChange::Gone(id, file) => NamedChange::Gone(name(id), file),
     }
 }

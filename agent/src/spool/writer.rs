@@ -14,12 +14,14 @@ use std::{
 };
 
 use journal::Error;
+use pipeline::line::Ticket;
 use tokio::sync::watch;
 
 use super::{Durable, Inbox, Item, Spool};
 use crate::{
     fatal::{Alarm, Fatal},
     metrics::{HELD_BY_DISK, HELD_BY_LIMIT, Metrics, ReasonLabel},
+    tickets::Tickets,
 };
 
 /// How often a write is tried again while the disk is full.
@@ -40,6 +42,8 @@ pub struct WriterParts {
     pub max_bytes: u64,
     /// What it counts.
     pub metrics: Metrics,
+    /// Whom it tells what is durable.
+    pub tickets: Tickets,
     /// Whom it tells when it cannot go on.
     pub alarm: Alarm,
 }
@@ -50,6 +54,8 @@ pub struct Writer {
     parts: WriterParts,
     /// Taken, and not in the spool yet because the disk is full.
     pending: VecDeque<Item>,
+    /// Whom to tell after the next sync.
+    unsettled: Vec<Ticket>,
     held: Option<Held>,
     retries_at_stop: u32,
 }
@@ -68,13 +74,20 @@ impl Writer {
     /// # Errors
     /// When the system has no thread to give.
     pub fn start(parts: WriterParts) -> io::Result<JoinHandle<()>> {
-        let writer = Writer { parts, pending: VecDeque::new(), held: None, retries_at_stop: 0 };
+        let writer = Writer {
+            parts,
+            pending: VecDeque::new(),
+            unsettled: Vec::new(),
+            held: None,
+            retries_at_stop: 0,
+        };
         writer.measure();
         std::thread::Builder::new().name("spool".into()).spawn(move || {
             let alarm = writer.parts.alarm.clone();
             let _guard = alarm.guard("spool");
             let inbox = Arc::clone(&writer.parts.inbox);
-            let _end = EndOnDrop(&inbox);
+            let tickets = writer.parts.tickets.clone();
+            let _end = EndOnDrop(&inbox, &tickets);
             if let Err(error) = writer.run() {
                 alarm.raise(Fatal::Spool(error));
             }
@@ -110,7 +123,9 @@ impl Writer {
             match spool.append(&item.outgoing, item.received, item.sealed) {
                 Ok(()) => {
                     self.parts.metrics.spool_records_waiting.inc_by(records);
-                    self.pending.pop_front();
+                    let written = self.pending.pop_front();
+                    self.unsettled
+                        .extend(written.into_iter().flat_map(|item| item.outgoing.tickets));
                 }
                 Err(Error::Full { .. }) => break,
                 Err(error) => return Err(error),
@@ -120,6 +135,7 @@ impl Writer {
             Ok(durable) if durable.seq > before.seq => {
                 self.parts.metrics.spool_syncs.inc();
                 self.parts.durable.send_replace(durable);
+                self.parts.tickets.settle(&std::mem::take(&mut self.unsettled));
             }
             Ok(_) | Err(Error::Full { .. }) => {}
             Err(error) => return Err(error),
@@ -201,10 +217,11 @@ impl Writer {
 }
 
 /// Lets nobody wait for a writer that is gone, however it went.
-struct EndOnDrop<'a>(&'a Inbox);
+struct EndOnDrop<'a>(&'a Inbox, &'a Tickets);
 
 impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
         self.0.end();
+        self.1.end();
     }
 }

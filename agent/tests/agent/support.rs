@@ -16,7 +16,10 @@ use logseal_agent::{
     fatal::{Alarm, Alarms},
     leaves::LeafHashes,
     metrics::Metrics,
-    spool::{Inbox, Item, Owner, Spool, SpoolError, SpoolOptions, Writer, WriterParts},
+    spool::{
+        Inbox, Item, Owner, SourceNames, Spool, SpoolError, SpoolOptions, Writer, WriterParts,
+    },
+    tickets::Tickets,
     uplink::{Feed, Timing, UplinkSettings},
 };
 use pipeline::{
@@ -72,7 +75,7 @@ pub fn options() -> SpoolOptions {
 }
 
 pub fn open(dir: &Path) -> Result<Spool, SpoolError> {
-    Spool::open(dir, options(), owner(), vec!["kong".into(), "syslog".into()])
+    Spool::open(dir, options(), owner(), SourceNames::new(["kong", "syslog"]))
 }
 
 /// An established spool.
@@ -110,6 +113,7 @@ impl Sealer {
                 source: "kong",
                 received: UnixMillis(7),
                 peer: None,
+                transport: None,
                 part: None,
             };
             let header = Header {
@@ -126,7 +130,7 @@ impl Sealer {
         let sealed = self.batch.seal(&key(), UnixSeconds(self.time), &mut self.codec);
         let offset = sealed.after.size().0;
         let reached = FilePosition { file: file(7), offset };
-        Outgoing { sealed, positions: vec![PositionChange::Reached(SourceId(0), reached)] }
+        Outgoing::new(sealed, vec![PositionChange::Reached(SourceId(0), reached)])
     }
 }
 
@@ -226,8 +230,8 @@ pub fn spooling(spool: Spool, max_bytes: u64, metrics: &Metrics) -> (Spooling, F
         backlog: spool.backlog(),
     };
     let metrics = metrics.clone();
-    let parts =
-        WriterParts { spool, inbox: Arc::clone(&inbox), durable, max_bytes, metrics, alarm };
+    let (shared, tickets) = (Arc::clone(&inbox), Tickets::default());
+    let parts = WriterParts { spool, inbox: shared, durable, max_bytes, metrics, tickets, alarm };
     let thread = Writer::start(parts).unwrap();
     (Spooling { inbox, alarms, thread }, feed)
 }

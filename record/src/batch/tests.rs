@@ -36,6 +36,7 @@ fn write_record(out: &mut Vec<u8>, n: u64, line: &[u8]) -> Built {
         source: "s",
         received: UnixMillis(0),
         peer: None,
+        transport: None,
         part: None,
     };
     let header =

@@ -43,8 +43,10 @@ pub struct LogElement<'a> {
     pub source: &'a str,
     /// When the agent received the line.
     pub received: UnixMillis,
-    /// The authenticated sender, if the line came over the network.
+    /// The authenticated sender, if the line came from one.
     pub peer: Option<&'a str>,
+    /// The way the line came, if its sender showed no certificate on it: `udp-unauthenticated`.
+    pub transport: Option<&'a str>,
     /// The part, if the line was too long for one entry.
     pub part: Option<Part>,
 }
@@ -113,6 +115,9 @@ impl LogElement<'_> {
         out.push(b'"');
         if let Some(peer) = self.peer {
             push_param(out, "peer", peer);
+        }
+        if let Some(transport) = self.transport {
+            push_param(out, "transport", transport);
         }
         if let Some(part) = self.part {
             out.extend_from_slice(b" part=\"");

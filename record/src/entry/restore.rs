@@ -70,6 +70,7 @@ mod tests {
             source: "kong",
             received: UnixMillis(1_795_248_147_125),
             peer: Some("host \"x\" ]"),
+            transport: None,
             part: None,
         }
     }

@@ -8,6 +8,7 @@ use tokio::{io::duplex, sync::watch, task::JoinHandle};
 use tracing::subscriber::DefaultGuard;
 
 use super::*;
+use crate::tickets::Tickets;
 
 /// What takes longer than this will not happen.
 const BOUND: Duration = Duration::from_secs(30);
@@ -18,7 +19,7 @@ struct Bench {
     pki: Pki,
     address: SocketAddr,
     rx: mpsc::Receiver<SourceEvent>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Phase>,
     stats: Arc<SourceStats>,
     serving: JoinHandle<()>,
     log: Log,
@@ -65,6 +66,15 @@ fn issue(pki: &Pki, role: Role, name: &str) -> TlsFiles {
     TlsFiles { ca: pki.ca(), cert, key, crl: Some(pki.crl()) }
 }
 
+fn outlet(
+    config: &SyslogTlsConfig,
+    events: mpsc::Sender<SourceEvent>,
+    shutdown: Shutdown,
+    stats: Arc<SourceStats>,
+) -> Outlet {
+    Outlet { id: config.id, events, shutdown, stats, tickets: Tickets::default() }
+}
+
 impl Bench {
     fn new(capacity: usize, change: fn(&mut SyslogTlsConfig)) -> Self {
         let (log, guard) = log_here();
@@ -78,9 +88,10 @@ impl Bench {
         let mut config = config(address);
         change(&mut config);
         let (tx, rx) = mpsc::channel(capacity);
-        let (stop, shutdown) = watch::channel(false);
+        let (stop, shutdown) = watch::channel(Phase::Run);
         let stats = Arc::new(SourceStats::default());
-        let serve = serve(listener, Arc::new(server), config, tx, shutdown, Arc::clone(&stats));
+        let outlet = outlet(&config, tx, shutdown, Arc::clone(&stats));
+        let serve = serve(listener, Arc::new(server), config, outlet);
         let serving = tokio::spawn(serve);
         Bench { _dir: dir, pki, address, rx, stop, stats, serving, log, _guard: guard }
     }
@@ -119,7 +130,9 @@ async fn receive_lines(
         let event = timeout(BOUND, rx.recv()).await.unwrap_or_else(|_| panic!("only {lines:?}"));
         let SourceEvent::Chunk(chunk) = event.expect("the source runs") else { panic!() };
         assert_eq!(chunk.source, SourceId(5));
-        let ChunkOrigin::Network { peer } = &chunk.origin else { panic!("{chunk:?}") };
+        let ChunkOrigin::Sender { peer: Some(peer), transport: None } = &chunk.origin else {
+            panic!("{chunk:?}")
+        };
         lines.extend(chunk.iter().map(|line| (peer.to_string(), line.to_vec())));
     }
     lines
@@ -261,7 +274,7 @@ async fn a_stop_hands_over_what_has_arrived() {
     sender.write_all(text.as_bytes()).await.unwrap();
     sender.flush().await.unwrap();
     bench.until("the channel is full", |_| bench.rx.len() == 1).await;
-    bench.stop.send(true).unwrap();
+    bench.stop.send(Phase::Stop).unwrap();
     let lines = bench.lines(1000).await;
     assert!(lines.into_iter().map(|line| line.1).eq((0..1000).map(|n| line(n).into_bytes())));
     timeout(BOUND, bench.serving).await.unwrap().unwrap();
@@ -274,7 +287,7 @@ async fn a_stop_does_not_hang_although_nobody_takes_the_messages() {
     let mut sender = bench.sender("web-1").await;
     let writing = tokio::spawn(async move { while sender.write_all(b"<1>a\n").await.is_ok() {} });
     bench.until("the channel is full", |_| bench.rx.len() == 1).await;
-    bench.stop.send(true).unwrap();
+    bench.stop.send(Phase::Stop).unwrap();
     timeout(STOP + Duration::from_secs(5), bench.serving).await.unwrap().unwrap();
     writing.abort();
 }
@@ -289,7 +302,7 @@ async fn an_arrival_is_decoded_the_same_however_the_network_cuts_it() {
         let pki = Pki::init(&dir.path().join("pki"), "Test CA", days, now).unwrap();
         let files = issue(&pki, Role::Agent, "gw01");
         let server = Arc::new(ReloadingServer::open(tls_settings(files)).unwrap());
-        let ((tx, mut rx), (_stop, shutdown)) = (mpsc::channel(64), watch::channel(false));
+        let ((tx, mut rx), (_stop, shutdown)) = (mpsc::channel(64), watch::channel(Phase::Run));
         let (stats, refusals) = (Arc::default(), Mutex::new(Limiter::new(REFUSALS)));
         let address = "127.0.0.1:1".parse().unwrap();
         let door = Door { server, config: config(address), tx, shutdown, stats, refusals };
@@ -322,4 +335,28 @@ fn a_limit_that_would_lose_messages_is_refused() {
     assert_eq!(small.check(), Err(SyslogTlsConfigError::MaxMessage(1000)));
     let closed = SyslogTlsConfig { max_connections: 0, ..good };
     assert!(closed.check().unwrap_err().to_string().contains("use at least 1"));
+}
+
+#[tokio::test]
+async fn a_listener_that_retires_frees_its_address_and_loses_nothing_of_those_it_has() {
+    let mut bench = Bench::new(64, |_| {});
+    let mut sender = bench.sender("web-1").await;
+    sender.write_all(b"<1>before\n").await.unwrap();
+    assert_eq!(bench.lines(1).await, from("web-1", &[b"<1>before"]));
+    bench.stop.send(Phase::Retire).unwrap();
+    let address = bench.address;
+    let next = timeout(BOUND, async {
+        loop {
+            match bind(address) {
+                Ok(listener) => break listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    });
+    drop(next.await.expect("the address is free"));
+    sender.write_all(b"<1>after\n").await.unwrap();
+    assert_eq!(bench.lines(1).await, from("web-1", &[b"<1>after"]));
+    sender.shutdown().await.unwrap();
+    drop(sender);
+    timeout(BOUND, bench.serving).await.expect("it ends with its last sender").unwrap();
 }

@@ -248,6 +248,8 @@ impl TailedFile {
             lines: split.lines,
             origin: ChunkOrigin::File { file: self.id, base },
             received: now(),
+            bookmark: None,
+            ticket: None,
         });
         Yield { chunk, cuts: split.cuts, busy: true }
     }

@@ -22,18 +22,15 @@ pub mod config;
 mod file;
 mod plan;
 mod scan;
+mod sent;
 mod split;
 mod tailer;
 mod watch;
 
-use std::{
-    io,
-    sync::Arc,
-    thread::{self, JoinHandle},
-};
+use std::{io, sync::Arc, thread};
 
 use pipeline::line::{FilePosition, SourceEvent};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 pub use config::{Start, TailConfig, TailConfigError};
 
@@ -44,7 +41,8 @@ use tailer::Tailer;
 ///
 /// `known` are the positions that are durable from earlier runs. The thread
 /// ends soon after `shutdown`, or when nobody receives from `tx` any more; what
-/// was not handed over by then is read again the next time.
+/// was not handed over by then is read again the next time. It answers with the
+/// positions to go on from.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] with a [`TailConfigError`] when the
@@ -55,16 +53,24 @@ pub fn start(
     tx: mpsc::Sender<SourceEvent>,
     shutdown: Shutdown,
     stats: Arc<SourceStats>,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<oneshot::Receiver<Vec<FilePosition>>> {
     let name = format!("tail-{}", config.id.0);
+    let positions = known.clone();
     let tailer = Tailer::new(config, known, tx, shutdown, stats)?;
+    let (tell, ended) = oneshot::channel();
     thread::Builder::new().name(name).spawn(move || {
         // Only this thread's waiting for the channel, the clock and the stop needs a runtime.
-        match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+        let reached = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
             Ok(runtime) => runtime.block_on(tailer.run()),
-            Err(error) => tracing::error!(%error, "no file is tailed: the machine is out of files"),
-        }
-    })
+            Err(error) => {
+                tracing::error!(%error, "no file is tailed: the machine is out of files");
+                positions
+            }
+        };
+        // Whoever does not wait for it needs no positions.
+        let _ = tell.send(reached);
+    })?;
+    Ok(ended)
 }
 
 #[cfg(test)]

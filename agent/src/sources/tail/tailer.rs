@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     super::{
-        Shutdown, SourceStats,
+        Phase, Shutdown, SourceStats,
         limiter::Limiter,
         stats::{add, set},
         stopped,
@@ -28,6 +28,7 @@ use super::{
     file::{self, Change, TailedFile, Yield},
     plan::{Action, Node, Opening, Reached, Tracker},
     scan::Scanner,
+    sent::Sent,
     watch::{Signals, Watcher},
 };
 
@@ -54,6 +55,8 @@ pub(super) struct Tailer {
     outbox: VecDeque<SourceEvent>,
     tx: mpsc::Sender<SourceEvent>,
     shutdown: Shutdown,
+    /// Where the next start goes on, as far as events were sent.
+    sent: Sent,
     stats: Arc<SourceStats>,
     signals: Arc<Signals>,
     complaints: Limiter<PathBuf>,
@@ -75,12 +78,18 @@ impl Tailer {
         let now = Instant::now();
         Ok(Tailer {
             scanner: Scanner::new(&config)?,
-            tracker: Tracker::new(known, config.start, config.grace, config.max_open),
+            tracker: Tracker::new(
+                known.iter().copied(),
+                config.start,
+                config.grace,
+                config.max_open,
+            ),
             config,
             files: BTreeMap::new(),
             outbox: VecDeque::new(),
             tx,
             shutdown,
+            sent: Sent::new(&known),
             stats,
             signals: Arc::new(Signals::default()),
             complaints: Limiter::new(COMPLAIN),
@@ -89,11 +98,12 @@ impl Tailer {
         })
     }
 
-    /// Runs until it is to stop.
-    pub(super) async fn run(mut self) {
+    /// Runs until it is to stop. Answers with the positions behind what it has sent.
+    pub(super) async fn run(mut self) -> Vec<FilePosition> {
         let mut watcher = Watcher::new(Arc::clone(&self.signals));
         while let Ok(()) = self.turn(&mut watcher).await {}
         set(&self.stats.open_files, 0);
+        self.sent.positions()
     }
 
     async fn turn(&mut self, watcher: &mut Watcher) -> Result<(), Stop> {
@@ -137,9 +147,10 @@ impl Tailer {
             if let SourceEvent::Chunk(chunk) = &event {
                 self.stats.handed_over(chunk.lines.len(), chunk.bytes.len());
             }
+            self.sent.take(&event);
             permit.send(event);
         }
-        if *self.shutdown.borrow() { Err(Stop) } else { Ok(()) }
+        if *self.shutdown.borrow() == Phase::Stop { Err(Stop) } else { Ok(()) }
     }
 
     /// Reads a chunk of every file, and those that were rotated away to their

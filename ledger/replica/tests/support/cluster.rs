@@ -308,6 +308,7 @@ impl Cluster {
                 source: "kong",
                 received: UnixMillis(0),
                 peer: None,
+                transport: None,
                 part: None,
             };
             let header = Header {

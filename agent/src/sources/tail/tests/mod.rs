@@ -10,7 +10,7 @@ use std::{
     io::Write,
     path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,12 +18,12 @@ use pipeline::line::{ChunkOrigin, FileId, FilePosition, SourceEvent, SourceId};
 use tempfile::TempDir;
 use tokio::{
     runtime::Runtime,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
 use super::{Start, TailConfig, start};
-use crate::sources::SourceStats;
+use crate::sources::{Phase, SourceStats};
 
 /// What takes longer than this will not happen.
 const BOUND: Duration = Duration::from_secs(30);
@@ -43,8 +43,8 @@ struct Bench {
 
 struct Running {
     rx: mpsc::Receiver<SourceEvent>,
-    stop: watch::Sender<bool>,
-    thread: JoinHandle<()>,
+    stop: watch::Sender<Phase>,
+    ended: oneshot::Receiver<Vec<FilePosition>>,
     stats: Arc<SourceStats>,
 }
 
@@ -77,21 +77,23 @@ impl Bench {
     fn start(&mut self) {
         let known = self.positions.iter().map(|(&file, &offset)| FilePosition { file, offset });
         let (tx, rx) = mpsc::channel(2);
-        let (stop, shutdown) = watch::channel(false);
+        let (stop, shutdown) = watch::channel(Phase::Run);
         let stats = Arc::new(SourceStats::default());
-        let thread =
+        let ended =
             start(self.config.clone(), known.collect(), tx, shutdown, Arc::clone(&stats)).unwrap();
-        self.running = Some(Running { rx, stop, thread, stats });
+        self.running = Some(Running { rx, stop, ended, stats });
     }
 
-    /// Stops the tail; what is still in the channel arrives.
+    /// Stops the tail; what is still in the channel arrives. It knows where to go on.
     fn stop(&mut self) {
         let running = self.running.as_mut().unwrap();
-        running.stop.send(true).unwrap();
+        running.stop.send(Phase::Stop).unwrap();
         while let Some(event) = self.receive() {
             self.take(event);
         }
-        self.running.take().unwrap().thread.join().unwrap();
+        let ended = self.running.take().unwrap().ended.blocking_recv().unwrap();
+        let reached = ended.into_iter().map(|known| (known.file, known.offset));
+        assert_eq!(reached.collect::<BTreeMap<_, _>>(), self.positions);
     }
 
     fn stats(&self) -> &SourceStats {
@@ -143,6 +145,7 @@ impl Bench {
                 *position += u64::from(next);
                 self.lines.extend(chunk.iter().map(<[u8]>::to_vec));
             }
+            SourceEvent::Unmark { .. } | SourceEvent::Configure { .. } => panic!("{event:?}"),
         }
     }
 
@@ -182,7 +185,7 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 #[test]
 fn a_configuration_that_cannot_work_is_refused_at_the_start() {
     let (tx, _rx) = mpsc::channel(1);
-    let (_stop, shutdown) = watch::channel(false);
+    let (_stop, shutdown) = watch::channel(Phase::Run);
     let config = TailConfig::new(SourceId(0), ["relative.log"]);
     let error = start(config, Vec::new(), tx, shutdown, Arc::default()).unwrap_err();
     assert!(error.to_string().contains("'relative.log' is not an absolute path"), "{error}");

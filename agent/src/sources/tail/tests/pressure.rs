@@ -7,11 +7,11 @@ fn a_stop_is_prompt_although_nobody_takes_the_lines() {
     let mut bench = Bench::new(&["a.log"]);
     bench.append("a.log", vec![b'\n'; 4 << 20]);
     bench.start();
-    let Running { rx, stop, thread, .. } = bench.running.take().unwrap();
+    let Running { rx, stop, ended, .. } = bench.running.take().unwrap();
     until("the channel is full", || rx.len() == rx.max_capacity());
     let asked = Instant::now();
-    stop.send(true).unwrap();
-    thread.join().unwrap();
+    stop.send(Phase::Stop).unwrap();
+    ended.blocking_recv().unwrap();
     assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
 }
 
