@@ -37,7 +37,7 @@ fn files(spool: &Spool, source: &str) -> Vec<FilePosition> {
 }
 
 fn offset(spool: &Spool) -> Option<u64> {
-    files(&spool, "kong").first().map(|position| position.offset)
+    files(spool, "kong").first().map(|position| position.offset)
 }
 
 #[test]
