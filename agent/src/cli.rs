@@ -43,6 +43,10 @@ pub enum Command {
     /// user that the agent runs as. Keep a copy of the file, offline and encrypted: no other key can
     /// ever be enrolled under the same agent name.
     Key(ReportArgs),
+    /// Print what shadow mode found out about the old syslog feed
+    ///
+    /// One row a period, the sum, and what it means. Needs [shadow] in the configuration.
+    Shadow(ShadowArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -71,6 +75,20 @@ pub struct ReportArgs {
     pub json: bool,
 }
 
+/// What to tell of shadow mode.
+#[derive(Debug, Args)]
+pub struct ShadowArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub report: ReportArgs,
+    /// Leave out what lies before: 24h, 7d, 2026-11-21 or 2026-11-21T10 (UTC)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Exit with 1 if the old way lost or altered a line, or carried one that nobody sealed
+    #[arg(long)]
+    pub check: bool,
+}
+
 /// The command line, for completions and the manual.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -87,6 +105,7 @@ mod tests {
             "logseal-agent run --config /etc/logseal/agent.toml",
             "logseal-agent check --config a.toml --json",
             "logseal-agent key",
+            "logseal-agent shadow --config a.toml --json --since 24h --check",
             "logseal-agent completions bash",
             "logseal-agent man",
         ] {

@@ -23,6 +23,7 @@ pub mod prepare;
 pub mod run;
 pub mod seal_key;
 pub mod seal_loop;
+pub mod shadow;
 pub mod sources;
 pub mod spool;
 pub mod tickets;

@@ -18,6 +18,7 @@ use crate::{
     fatal::Alarm,
     leaves::LeafHashes,
     metrics::Metrics,
+    shadow::Tap,
     spool::{Ended, Inbox, Item},
 };
 
@@ -59,6 +60,8 @@ pub struct SealLoop {
     pub inbox: Arc<Inbox>,
     /// Where leaf hashes wait for the batch's receipt.
     pub leaves: Arc<LeafHashes>,
+    /// Where sealed lines are compared with an old feed.
+    pub shadow: Option<Tap>,
     /// What it counts.
     pub metrics: Metrics,
     /// Whom it tells when it cannot go on.
@@ -94,7 +97,7 @@ impl SealLoop {
                     if let SourceEvent::Chunk(chunk) = &event {
                         first.arrived(chunk.received, self.pipeline.deadline_ms());
                     }
-                    self.pipeline.handle_event(event, now);
+                    self.take(event, now);
                 }
                 Ok(None) => break,
                 Err(_) => self.pipeline.handle_time(now),
@@ -104,6 +107,20 @@ impl SealLoop {
         let now = self.clock.now();
         self.pipeline.handle_stop(now);
         self.forward(&mut first, now)
+    }
+
+    fn take(&mut self, event: SourceEvent, now: Now) {
+        match (&mut self.shadow, event) {
+            (Some(tap), SourceEvent::Chunk(chunk)) if tap.wants(chunk.source) => {
+                let numbers = self.pipeline.handle_lines(&chunk, now);
+                tap.sealed(chunk, numbers);
+            }
+            (Some(tap), event) => {
+                tap.observe(&event);
+                self.pipeline.handle_event(event, now);
+            }
+            (None, event) => self.pipeline.handle_event(event, now),
+        }
     }
 
     fn forward(&mut self, first: &mut FirstReceived, now: Now) -> Result<(), Ended> {

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod key;
+pub mod shadow;
 
 use std::{
     io::{self, Write},
@@ -29,6 +30,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         }
         Command::Check(args) => check::execute(&args),
         Command::Key(args) => exit::code(PROGRAM, key::execute(&args)),
+        Command::Shadow(args) => shadow::execute(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut command(), PROGRAM, &mut io::stdout());
             ExitCode::from(exit::OK)

@@ -4,6 +4,7 @@
 //! [`crate::commands::check`] and at the start.
 
 mod meaning;
+mod shadow;
 mod sources;
 mod written;
 
@@ -14,6 +15,8 @@ use pipeline::{Format, Sealing};
 use record::{AgentName, Origin, entry::Enterprise, policy::Policy};
 use service::config::{ConfigError, Source};
 use tokio_rustls::rustls::pki_types::ServerName;
+
+pub use shadow::ShadowConfig;
 
 use crate::{
     prepare::Listener,
@@ -56,6 +59,8 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// Where metrics are served; always loopback.
     pub metrics: Option<SocketAddr>,
+    /// What is compared with an old feed, if anything is.
+    pub shadow: Option<ShadowConfig>,
 }
 
 /// Where sealed batches wait for their receipts.
@@ -162,6 +167,7 @@ impl Config {
             ("seal", self.seal_key != other.seal_key || self.sealing != other.sealing),
             ("spool", self.spool != other.spool),
             ("metrics", self.metrics != other.metrics),
+            ("shadow", self.shadow != other.shadow),
         ];
         changed.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }

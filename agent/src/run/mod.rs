@@ -29,6 +29,7 @@ use crate::{
     metrics::Metrics,
     seal_key::SealKey,
     seal_loop::{Clock, MAX_EVENTS, SealLoop},
+    shadow,
     sources::syslog_tls,
     spool::{Inbox, Owner, SourceNames, Spool, SpoolError, SpoolOptions, Writer, WriterParts},
     tickets::Tickets,
@@ -189,6 +190,8 @@ impl Agent {
         let backlog = self.spool.backlog();
         let waiting = backlog.end.0.saturating_sub(backlog.base.0);
         self.metrics.spool_records_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.metrics.receipted_size.set(i64::try_from(backlog.base.0).unwrap_or(i64::MAX));
+        let (tap, shadow) = shadow::start(&self.config, &self.board, &self.metrics).unzip();
         let feed = Feed {
             reader: self.spool.reader(),
             durable: durably,
@@ -216,6 +219,7 @@ impl Agent {
             events,
             inbox: Arc::clone(&inbox),
             leaves,
+            shadow: tap,
             metrics: self.metrics.clone(),
             alarm: alarm.clone(),
         };
@@ -229,8 +233,9 @@ impl Agent {
             alarm: alarm.clone(),
         };
         let machine = || RunError::machine("start a thread");
-        let threads =
+        let mut threads =
             vec![Writer::start(writer).map_err(machine())?, seal.start().map_err(machine())?];
+        threads.extend(shadow);
         let (config, certificates) = (self.config, self.certificates);
         let uplink = Uplink::new(settings, feed);
         Ok(Running { config, certificates, uplink, sources, threads, inbox })
@@ -261,7 +266,7 @@ struct Running {
     certificates: Certificates,
     uplink: Uplink,
     sources: Sources,
-    /// The spool's and the seal's.
+    /// The spool's and the seal's, and shadow mode's.
     threads: Vec<JoinHandle<()>>,
     inbox: Arc<Inbox>,
 }

@@ -232,6 +232,7 @@ impl<'a> Session<'a> {
             let records = i64::try_from(reached.records).unwrap_or(i64::MAX);
             metrics.spool_records_waiting.dec_by(records);
             let (seq, base, root) = (reached.seq, reached.size, Some(reached.root));
+            metrics.receipted_size.set(i64::try_from(base.0).unwrap_or(i64::MAX));
             self.progress.set(Progress { seq, base, root });
             self.inbox.release(seq);
         }
