@@ -15,6 +15,7 @@ mod partition;
 mod refusals;
 mod rsyslog;
 mod seals;
+mod shadow;
 mod spine;
 mod stores;
 mod syslog;

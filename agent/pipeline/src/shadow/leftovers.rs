@@ -8,7 +8,10 @@ use super::{
     text::{Likeness, Skeleton},
     waiting::{Id, Line},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// How many neighbours are looked at in each direction.
 const NEIGHBOURS: usize = 4;
@@ -25,8 +28,8 @@ pub(super) struct Leftover {
 pub(super) struct Leftovers {
     lines: BTreeMap<Id, Leftover>,
     keys: BTreeSet<(Key, Id)>,
-    forward: BTreeSet<(Box<[u8]>, Id)>,
-    backward: BTreeSet<(Box<[u8]>, Id)>,
+    forward: BTreeSet<(Arc<[u8]>, Id)>,
+    backward: BTreeSet<(Arc<[u8]>, Id)>,
     next: Id,
     bytes: usize,
 }
@@ -43,8 +46,8 @@ impl Leftovers {
 
     pub(super) fn put(&mut self, line: Line) {
         let skeleton = line.text.skeleton();
-        self.forward.insert((skeleton.forward.clone(), self.next));
-        self.backward.insert((skeleton.backward.clone(), self.next));
+        self.forward.insert((Arc::clone(&skeleton.forward), self.next));
+        self.backward.insert((Arc::clone(&skeleton.backward), self.next));
         self.keys.extend(line.forms.iter().map(|form| (form.key, self.next)));
         self.bytes += line.text.kept();
         self.lines.insert(self.next, Leftover { line, skeleton });
@@ -72,8 +75,8 @@ impl Leftovers {
     pub(super) fn take(&mut self, id: Id) -> Option<Leftover> {
         let leftover = self.lines.remove(&id)?;
         let Skeleton { forward, backward, .. } = &leftover.skeleton;
-        self.forward.remove(&(forward.clone(), id));
-        self.backward.remove(&(backward.clone(), id));
+        self.forward.remove(&(Arc::clone(forward), id));
+        self.backward.remove(&(Arc::clone(backward), id));
         for form in &leftover.line.forms {
             self.keys.remove(&(form.key, id));
         }
@@ -101,10 +104,10 @@ impl Leftovers {
 }
 
 fn neighbours<'a>(
-    order: &'a BTreeSet<(Box<[u8]>, Id)>,
-    at: &[u8],
+    order: &'a BTreeSet<(Arc<[u8]>, Id)>,
+    at: &Arc<[u8]>,
 ) -> impl Iterator<Item = Id> + use<'a> {
-    let at: (Box<[u8]>, Id) = (at.into(), Id::MIN);
+    let at = (Arc::clone(at), Id::MIN);
     let before = order.range(..&at).rev().take(NEIGHBOURS);
     let behind = order.range(at.clone()..).take(NEIGHBOURS);
     before.chain(behind).map(|(_, id)| *id).collect::<Vec<_>>().into_iter()

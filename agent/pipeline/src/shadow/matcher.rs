@@ -19,8 +19,8 @@ use super::{
 use crate::Now;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Of the texts of waiting lines, at most so many bytes are kept on each side.
-const MAX_TEXT: usize = 24 << 20;
+/// For each line that may wait, so many bytes of texts are kept: they are shared among all that do.
+const TEXT: usize = 160;
 
 /// For each line that may wait, so many delivered ones are remembered.
 const RECENT: usize = 8;
@@ -32,7 +32,7 @@ pub struct Settings {
     pub period_s: u64,
     /// How long lines wait for an equal one, in milliseconds.
     pub settle_ms: u64,
-    /// How many lines of a side wait, at most.
+    /// How many lines of a side wait, at most, with so many times 160 bytes of text.
     pub max_pending: usize,
     /// How many lines of each kind are named.
     pub examples: usize,
@@ -148,9 +148,7 @@ impl Matcher {
             }
             return;
         }
-        let used = self.ours.len() + self.leftovers.0.len();
-        let bytes = self.ours.bytes() + self.leftovers.0.bytes();
-        if used >= self.settings.max_pending || bytes >= MAX_TEXT {
+        if self.is_full(&self.ours, &self.leftovers.0) {
             self.crowded.0.add(now.monotonic_ms, 1);
             let report = self.current();
             report.not_compared.sealed += 1;
@@ -189,9 +187,7 @@ impl Matcher {
             self.escaped(ours.period, (&ours.text, ours.record), &theirs);
             return;
         }
-        let used = self.theirs.len() + self.leftovers.1.len();
-        let bytes = self.theirs.bytes() + self.leftovers.1.bytes();
-        if used >= self.settings.max_pending || bytes >= MAX_TEXT {
+        if self.is_full(&self.theirs, &self.leftovers.1) {
             self.crowded.1.add(now.monotonic_ms, 1);
             let report = self.current();
             report.not_compared.old_feed += 1;
@@ -304,6 +300,12 @@ impl Matcher {
             record,
             copy: false,
         }
+    }
+
+    fn is_full(&self, waiting: &Waiting, leftovers: &Leftovers) -> bool {
+        let most = self.settings.max_pending;
+        waiting.len() + leftovers.len() >= most
+            || waiting.bytes() + leftovers.bytes() >= most.saturating_mul(TEXT)
     }
 
     fn current(&mut self) -> &mut Report {

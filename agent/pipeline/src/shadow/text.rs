@@ -5,6 +5,7 @@
 //! characters were escaped, replaced or dropped, has the same skeleton as before.
 
 use super::forms::escape_at;
+use std::sync::Arc;
 
 /// Of a longer line only so many bytes of the beginning are kept ...
 const HEAD: usize = 2048;
@@ -47,9 +48,9 @@ pub(super) enum Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Skeleton {
     /// From the front.
-    pub(super) forward: Box<[u8]>,
+    pub(super) forward: Arc<[u8]>,
     /// From the end.
-    pub(super) backward: Box<[u8]>,
+    pub(super) backward: Arc<[u8]>,
     /// The line's middle was not kept.
     cut: bool,
     len: usize,
