@@ -80,7 +80,8 @@ impl Folder {
         let mut removed = 0;
         for path in files(&self.dir)? {
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            if *stem < *limit.as_str() && is_name(&stem) {
+            let whole_hours = if stem.len() == 13 { "-00-00" } else { "" };
+            if is_name(&stem) && format!("{stem}{whole_hours}") < limit {
                 fs::remove_file(&path).map_err(FolderError::at(&path))?;
                 removed += 1;
             }

@@ -7,6 +7,7 @@ mod fake_node;
 mod full_disk;
 mod process;
 mod refusals;
+mod shadow;
 mod spool;
 mod support;
 mod uplink;

@@ -61,8 +61,13 @@ impl Verdict {
                 percent(lost, compared)
             ),
         };
+        let not = match sum.not_compared.sealed + sum.not_compared.old_feed {
+            0 => String::new(),
+            not => format!(" Not compared: {}.", lines(not)),
+        };
         format!(
-            "In {} the old way {lost}, altered {}, delivered {} twice, and carried {} that nobody sealed here.",
+            "In {} the old way {lost}, altered {}, delivered {} twice, and carried {} that nobody \
+             sealed here.{not}",
             span(sum.period_s),
             number(sum.altered.total()),
             number(sum.duplicated),
