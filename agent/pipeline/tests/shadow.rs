@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
 
 use logseal_pipeline::{
-    Now,
+    Format, Now,
     shadow::{Matcher, Ours, Report, Settings, Side, State, Verdict, table},
 };
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ impl World {
     fn ours(&mut self, line: &str) {
         let (record, end) = (self.record, self.record + 1);
         self.record = end;
-        let ours = Ours { line: line.as_bytes(), syslog: false, record, end };
+        let ours = Ours { line: line.as_bytes(), syslog: false, format: Format::Raw, record, end };
         self.matcher.ours(&ours, now(self.at));
     }
 
@@ -171,6 +171,22 @@ fn what_we_missed_ourselves_is_blamed_on_nobody() {
     let not = &report.not_compared;
     assert_eq!((not.reasons.missed_here, not.reasons.behind), (7 + 4 + 4, 20));
     assert!(report.to_string().contains("listener dropped 7 messages"));
+}
+
+#[test]
+fn what_was_read_long_after_it_was_written_is_blamed_on_nobody() {
+    let mut world = World::new(settings());
+    let settle_s = SETTLE / 1000;
+    for (record, age_s) in (0..).zip([0, settle_s - 1, settle_s + 2, 3600]) {
+        let written = record::UnixSeconds(START / 1000 - age_s);
+        let line = format!("<13>1 {written} gw01 kong - - - a line that was written {age_s} s ago");
+        let (syslog, format) = (true, Format::Raw);
+        let ours = Ours { line: line.as_bytes(), syslog, format, record, end: record + 1 };
+        world.matcher.ours(&ours, now(0));
+    }
+    world.record = 4;
+    let report = world.end();
+    assert_eq!((report.lost, report.not_compared.reasons.behind), (2, 2));
 }
 
 #[test]
@@ -384,7 +400,7 @@ proptest! {
         for (ours, bytes, wait) in lines {
             world.wait(wait);
             if ours {
-                let line = Ours { line: &bytes, syslog: true, record: world.record, end: world.record + 1 };
+                let line = Ours { line: &bytes, syslog: true, format: Format::Kong, record: world.record, end: world.record + 1 };
                 world.record += 1;
                 world.matcher.ours(&line, now(world.at));
             } else {

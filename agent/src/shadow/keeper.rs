@@ -105,8 +105,9 @@ impl Keeper {
     fn ours(&mut self, sealed: &SealedLines) {
         let now = self.clock.now();
         for (line, numbers) in sealed.chunk.iter().zip(sealed.numbers.windows(2)) {
-            let (record, end, syslog) = (numbers[0].0, numbers[1].0, sealed.syslog);
-            self.matcher.ours(&Ours { line, syslog, record, end }, now);
+            let SealedLines { syslog, format, .. } = *sealed;
+            let (record, end) = (numbers[0].0, numbers[1].0);
+            self.matcher.ours(&Ours { line, syslog, format, record, end }, now);
         }
     }
 

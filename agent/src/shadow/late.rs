@@ -39,3 +39,31 @@ impl Late {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipeline::shadow::{Report, Sealed, State};
+
+    #[test]
+    fn a_report_becomes_final_when_the_ledger_is_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path(), 3600).unwrap();
+        let sealed = Sealed { lines: 10, waiting: 10, ..Sealed::default() };
+        let mut report = Report { period_s: 3600, sealed, ..Report::default() };
+        report.settle();
+        folder.store(&report).unwrap();
+        let mut late = Late::default();
+        [(0, 3), (7200, 5)].into_iter().for_each(|receipted| late.add(receipted));
+        late.write(&folder).unwrap();
+        let stored = folder.load(0).unwrap().unwrap();
+        assert_eq!((stored.sealed.in_ledger, stored.state), (3, State::Settled));
+        late.add((0, 7));
+        late.write(&folder).unwrap();
+        assert_eq!(folder.load(0).unwrap().unwrap(), stored, "it was written a moment ago");
+        late.written = None;
+        late.write(&folder).unwrap();
+        let stored = folder.load(0).unwrap().unwrap();
+        assert_eq!((stored.sealed.in_ledger, stored.state), (10, State::Final));
+    }
+}

@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
-use pipeline::line::{Chunk, SourceEvent, SourceId};
+use pipeline::{
+    Format,
+    line::{Chunk, SourceEvent, SourceId},
+};
 use record::merkle::EntryIndex;
 use tokio::sync::mpsc;
 
@@ -23,6 +26,7 @@ pub(super) struct SealedLines {
     /// The first record of each line, and the one behind the last.
     pub(super) numbers: Vec<EntryIndex>,
     pub(super) syslog: bool,
+    pub(super) format: Format,
 }
 
 /// The seal thread's end.
@@ -32,8 +36,8 @@ pub struct Tap {
     shared: Arc<Shared>,
     /// Those that are compared; all, if none is named.
     names: Vec<String>,
-    /// By source: whether its lines are syslog messages, if they are compared.
-    wanted: Vec<Option<bool>>,
+    /// By source: whether its lines are syslog messages, and their format, if they are compared.
+    wanted: Vec<Option<(bool, Format)>>,
 }
 
 /// The keeper's end.
@@ -51,14 +55,18 @@ struct Shared {
 
 impl Tap {
     pub(super) fn new(shadow: &ShadowConfig, config: &Config) -> (Self, Tapped) {
+        let (mut tap, tapped) = Tap::comparing(shadow.sources.clone());
+        for (index, source) in config.sources.iter().enumerate() {
+            tap.source(index, &source.name, (source.kind.is_syslog(), source.format));
+        }
+        (tap, tapped)
+    }
+
+    fn comparing(names: Vec<String>) -> (Self, Tapped) {
         let (sender, receiver) = mpsc::channel(MAX_CHUNKS);
         let shared = Arc::new(Shared::default());
         let tapped = Tapped { receiver, shared: Arc::clone(&shared) };
-        let mut tap = Tap { sender, shared, names: shadow.sources.clone(), wanted: Vec::new() };
-        for (index, source) in config.sources.iter().enumerate() {
-            tap.source(index, &source.name, source.kind.is_syslog());
-        }
-        (tap, tapped)
+        (Tap { sender, shared, names, wanted: Vec::new() }, tapped)
     }
 
     /// Whether lines of this source are compared.
@@ -69,29 +77,30 @@ impl Tap {
     /// Learns of sources that are new, or read in another way.
     pub fn observe(&mut self, event: &SourceEvent) {
         if let SourceEvent::Configure { source, settings } = event {
-            self.source(usize::from(source.0), &settings.name, settings.syslog);
+            let kind = (settings.syslog, settings.format);
+            self.source(usize::from(source.0), &settings.name, kind);
         }
     }
 
     /// Hands over lines that became records. Drops and counts them if too many wait.
     pub fn sealed(&self, chunk: Chunk, numbers: Vec<EntryIndex>) {
-        let syslog = self.wanted.get(usize::from(chunk.source.0)).copied().flatten();
-        let Some(syslog) = syslog else { return };
+        let kind = self.wanted.get(usize::from(chunk.source.0)).copied().flatten();
+        let Some((syslog, format)) = kind else { return };
         let (bytes, lines) = (chunk.bytes.capacity(), chunk.lines.len() as u64);
         let waiting = self.shared.bytes.fetch_add(bytes, Relaxed);
-        let sealed = SealedLines { chunk, numbers, syslog };
+        let sealed = SealedLines { chunk, numbers, syslog, format };
         if waiting > MAX_BYTES || self.sender.try_send(sealed).is_err() {
             self.shared.bytes.fetch_sub(bytes, Relaxed);
             self.shared.missed.fetch_add(lines, Relaxed);
         }
     }
 
-    fn source(&mut self, index: usize, name: &str, syslog: bool) {
+    fn source(&mut self, index: usize, name: &str, kind: (bool, Format)) {
         let wanted = self.names.is_empty() || self.names.iter().any(|other| other == name);
         if self.wanted.len() <= index {
             self.wanted.resize(index + 1, None);
         }
-        self.wanted[index] = wanted.then_some(syslog);
+        self.wanted[index] = wanted.then_some(kind);
     }
 }
 
@@ -106,5 +115,54 @@ impl Tapped {
     /// How many lines were dropped since this was asked last.
     pub(super) fn missed(&self) -> u64 {
         self.shared.missed.swap(0, Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipeline::{
+        SourceSettings,
+        line::{ChunkOrigin, LineSpan},
+    };
+    use record::UnixMillis;
+
+    fn chunk(source: u16, len: u32) -> Chunk {
+        let origin = ChunkOrigin::Sender { peer: None, transport: None };
+        let line = LineSpan { start: 0, end: len, next: len };
+        let (bytes, received) = (vec![b'x'; len as usize], UnixMillis(7));
+        match SourceEvent::lines(SourceId(source), bytes, vec![line; 3], origin, received) {
+            SourceEvent::Chunk(chunk) => chunk,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn sealed(tap: &Tap, len: u32) {
+        let numbers = (0..4).map(EntryIndex).collect();
+        tap.sealed(chunk(1, len), numbers);
+    }
+
+    #[tokio::test]
+    async fn too_many_lines_are_counted_and_hold_nobody_back() {
+        let (mut tap, mut tapped) = Tap::comparing(vec!["kong".into()]);
+        for (source, name) in [(0, "other"), (1, "kong")] {
+            let (name, format) = (name.to_owned(), Format::Raw);
+            let settings = SourceSettings { name, format, syslog: false };
+            tap.observe(&SourceEvent::Configure { source: SourceId(source), settings });
+        }
+        assert!(tap.wants(SourceId(1)) && !tap.wants(SourceId(0)) && !tap.wants(SourceId(2)));
+        (0..MAX_CHUNKS + 10).for_each(|_| sealed(&tap, 10));
+        assert_eq!(tapped.missed(), 30, "the queue is full");
+        for _ in 0..MAX_CHUNKS {
+            assert_eq!(tapped.next().await.unwrap().chunk.lines.len(), 3);
+        }
+        (0..20).for_each(|_| sealed(&tap, 1 << 20));
+        assert_eq!(tapped.missed(), 9, "as many as have 16 MiB wait, and one more");
+        drop(tap);
+        let mut waiting = 0;
+        while tapped.next().await.is_some() {
+            waiting += 1;
+        }
+        assert_eq!(waiting, 17);
     }
 }

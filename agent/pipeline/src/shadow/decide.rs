@@ -122,7 +122,7 @@ impl Matcher {
             Side::Sealed => (&mut self.missed.1, &mut self.crowded.1),
             Side::OldFeed => (&mut self.missed.0, &mut self.crowded.0),
         };
-        let behind = self.behind.excuse(line.seen_ms, settle_ms);
+        let behind = line.late || self.behind.excuse(line.seen_ms, settle_ms);
         let missed = !behind && missed.excuse(line.seen_ms, settle_ms);
         let forgotten = side == Side::OldFeed
             && self.recent.may_have_forgotten(line.seen_ms.saturating_sub(settle_ms));

@@ -5,9 +5,12 @@
 //! several forms, and whichever of them is a line of ours decides. All are what
 //! is left when something was taken away in front, so no form is ever invented.
 
+use crate::Format;
 use record::{
+    UnixMillis, UnixSeconds,
     crypto::sha256,
     entry::{Message, parse_priority},
+    time::days_from_civil,
 };
 
 /// What a line says, as 128 bits of its SHA-256.
@@ -50,6 +53,33 @@ pub fn content(line: &[u8], syslog: bool) -> &[u8] {
 /// What a message of the old feed says in the likeliest reading.
 pub fn likeliest(message: &[u8]) -> &[u8] {
     content(message, true)
+}
+
+/// When a line of ours was written, if it says so with a year and a zone.
+pub fn written(line: &[u8], syslog: bool, format: Format) -> Option<UnixMillis> {
+    let header = || parse_time(Message::parse(line).filter(|_| syslog)?.tokens()[0]);
+    header().or_else(|| format.extract(content(line, syslog)).time)
+}
+
+/// `2026-11-21T08:02:27.123456+08:00`, to the second.
+fn parse_time(text: &[u8]) -> Option<UnixMillis> {
+    let number = |from: usize, to: usize| {
+        let digits = text.get(from..to)?;
+        let add = |sum: u64, digit: &u8| {
+            digit.is_ascii_digit().then(|| sum * 10 + u64::from(digit - b'0'))
+        };
+        digits.iter().try_fold(0, add)
+    };
+    let days = days_from_civil(number(0, 4)?, number(5, 7)?, number(8, 10)?)?;
+    let local = days * 86_400 + number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?;
+    let seconds = match text.len().checked_sub(6).map(|zone| (zone, text[zone])) {
+        Some((zone, sign @ (b'+' | b'-'))) => {
+            let offset = number(zone + 1, zone + 3)? * 3600 + number(zone + 4, zone + 6)? * 60;
+            if sign == b'+' { local.checked_sub(offset)? } else { local + offset }
+        }
+        _ => local,
+    };
+    Some(UnixSeconds(seconds).millis())
 }
 
 /// HOSTNAME of a message, if it has one where it should be.
@@ -218,6 +248,23 @@ mod tests {
         assert_eq!(host(b"<190>x"), None);
     }
 
+    #[test]
+    fn when_a_line_was_written_is_read_from_its_header_or_its_fields() {
+        let time = |line: &str, syslog, format| {
+            Some(written(line.as_bytes(), syslog, format)?.to_string())
+        };
+        let ten = Some("2026-11-21T02:00:27.000Z".to_owned());
+        for stamp in ["02:00:27Z", "10:00:27.123+08:00", "00:30:27-01:30"] {
+            let line = format!("<13>1 2026-11-21T{stamp} gw01 kong - - - x");
+            assert_eq!(time(&line, true, Format::Raw), ten, "{stamp}");
+            assert_eq!(time(&line, false, Format::Raw), None);
+        }
+        let line = r#"1.2.3.4 - - [21/Nov/2026:10:00:27 +0800] "GET / HTTP/1.1" 200 5 "-" "-""#;
+        assert_eq!(time(line, false, Format::NginxCombined), ten);
+        assert_eq!(time("<13>1 - gw01 kong - - - x", true, Format::Raw), None);
+        assert_eq!(time("<13>Nov 21 10:00:27 gw01 kong: x", true, Format::Raw), None);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_upset_it_and_every_form_ends_the_message(
@@ -233,6 +280,7 @@ mod tests {
             if !wanted.is_empty() && !data.starts_with(b" ") {
                 prop_assert!(found.iter().any(|form| form.key == Key::of(wanted)), "{:?}", message);
             }
+            let _ = written(&message, true, Format::Kong);
             prop_assert!(host(&message).is_none_or(|host| host.len() < message.len()));
         }
     }

@@ -16,7 +16,7 @@ use super::{
     text::Text,
     waiting::{Line, Waiting},
 };
-use crate::Now;
+use crate::{Format, Now};
 use std::collections::{BTreeMap, VecDeque};
 
 /// For each line that may wait, so many bytes of texts are kept: they are shared among all that do.
@@ -54,6 +54,8 @@ pub struct Ours<'a> {
     pub line: &'a [u8],
     /// True if it is a syslog message.
     pub syslog: bool,
+    /// What tells when it was written.
+    pub format: Format,
     /// The number of its first record in the agent's log.
     pub record: u64,
     /// The number behind its last one.
@@ -156,7 +158,9 @@ impl Matcher {
             return;
         }
         self.current().undecided.sealed += 1;
-        let line = self.line(vec![form], content, Some(ours.record), now);
+        let mut line = self.line(vec![form], content, Some(ours.record), now);
+        let written = forms::written(ours.line, ours.syslog, ours.format);
+        line.late = written.is_some_and(|at| at.0 + self.settings.settle_ms < now.wall.0);
         self.ours.put(line);
     }
 
@@ -299,6 +303,7 @@ impl Matcher {
             period: self.period,
             record,
             copy: false,
+            late: false,
         }
     }
 

@@ -83,7 +83,7 @@ impl Verdict {
             "Nothing can be said about switching.".to_owned()
         } else if sum.only_there > 0 {
             format!(
-                "Do not switch yet: {} came by the old way only. Find out who sent them.",
+                "Do not switch yet: {} came by the old way only. Find out who sent that.",
                 lines(sum.only_there)
             )
         } else if sum.sealed.waiting > 0 {
@@ -214,7 +214,7 @@ fn notes(out: &mut String, report: &Report) {
     }
     let reasons = &report.not_compared.reasons;
     let said = [
-        (reasons.behind, "while the agent began or was held back"),
+        (reasons.behind, "while the agent began or was held back, or read too late"),
         (reasons.interrupted, "the agent was started again"),
         (reasons.missed_here, "missed here"),
         (reasons.too_many, "more waited than max_pending"),

@@ -128,7 +128,7 @@ pub struct Reasons {
     /// Its like may be among the lines that this agent missed: the listener dropped it, or shadow
     /// mode did not keep up.
     pub missed_here: u64,
-    /// The agent began, or was held back and read its sources later than they were written.
+    /// The agent began, or was held back, or got the line later than `settle_s` after it was written.
     pub behind: u64,
     /// The agent was started again.
     pub interrupted: u64,

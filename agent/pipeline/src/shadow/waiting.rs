@@ -25,6 +25,8 @@ pub(super) struct Line {
     pub(super) record: Option<u64>,
     /// One like it had been delivered before it came.
     pub(super) copy: bool,
+    /// It was written so long before it came that its like may have been here and gone.
+    pub(super) late: bool,
 }
 
 /// A bounded number of them.
