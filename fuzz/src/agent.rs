@@ -4,6 +4,7 @@ use crate::{agent, key, origin};
 use pipeline::{
     Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings,
     line::{Chunk, ChunkOrigin, LineSpan, SourceEvent, SourceId},
+    shadow::{Matcher, Ours, Report, Settings},
 };
 use record::{
     UnixMillis, UnixSeconds,
@@ -25,6 +26,29 @@ pub fn kong(data: &[u8]) {
 /// nginx's log lines.
 pub fn nginx(data: &[u8]) {
     extract(Format::NginxCombined, data);
+}
+
+/// Whatever both sides say, every line is counted once. The first byte of each line chooses the
+/// side and lets time pass.
+pub fn shadow(data: &[u8]) {
+    let settings = Settings { period_s: 60, settle_ms: 1000, max_pending: 30, examples: 3 };
+    let at = |ms: u64| Now { monotonic_ms: ms, wall: UnixMillis(1_795_248_147_000 + ms) };
+    let (mut matcher, mut ms) = (Matcher::new(settings, at(0)), 0);
+    let lines = data.split(|byte| *byte == b'\n').filter_map(<[u8]>::split_first);
+    for (record, (choice, line)) in (0..).zip(lines) {
+        ms += u64::from(choice >> 2) * 40;
+        matcher.advance(at(ms));
+        let (syslog, format) = (choice & 2 > 0, Format::Kong);
+        match choice & 1 {
+            0 => matcher.theirs(line, at(ms)),
+            _ => matcher.ours(&Ours { line, syslog, format, record, end: record + 1 }, at(ms)),
+        }
+        assert!(matcher.open().all(Report::adds_up));
+        while let Some(report) = matcher.poll_settled() {
+            assert!(report.adds_up());
+            let _ = report.to_string();
+        }
+    }
 }
 
 fn extract(format: Format, line: &[u8]) {

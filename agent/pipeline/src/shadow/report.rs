@@ -186,6 +186,23 @@ impl Report {
         self.start_s.saturating_add(self.period_s)
     }
 
+    /// Whether every line is counted once, as the head of this module has it.
+    pub fn adds_up(&self) -> bool {
+        let (not, open, reasons) =
+            (&self.not_compared, &self.undecided, &self.not_compared.reasons);
+        let both = self.delivered + self.altered.total();
+        let theirs = self.duplicated + self.only_there + not.old_feed + open.old_feed;
+        let all = reasons.too_many
+            + reasons.missed_here
+            + reasons.behind
+            + reasons.interrupted
+            + reasons.empty;
+        self.sealed.lines == both + self.lost + not.sealed + open.sealed
+            && self.old_feed.lines == both + theirs
+            && self.sealed.lines >= self.sealed.in_ledger + self.sealed.waiting
+            && not.sealed + not.old_feed == all
+    }
+
     /// So many more of its lines have receipts. The report of a settled period becomes final with the last.
     pub fn receipted(&mut self, lines: u64) {
         let lines = lines.min(self.sealed.waiting);
