@@ -83,11 +83,10 @@ fn load(args: &ShadowArgs) -> Result<Vec<Report>, ShadowCommandError> {
     let since = args.since.as_deref().map(|text| since(text, clock::now().seconds().0));
     let since = since.transpose()?.unwrap_or_default();
     let dir = config.shadow.ok_or_else(|| ShadowCommandError::Off(path.clone()))?.dir;
-    let (mut reports, problems) = load_all(&dir)?;
+    let (reports, problems) = load_all(&dir, |report| report.end_s() > since)?;
     for problem in problems {
         eprintln!("warning: a report cannot be read: {problem}");
     }
-    reports.retain(|report| report.end_s() > since);
     if reports.is_empty() { Err(ShadowCommandError::Nothing(dir)) } else { Ok(reports) }
 }
 

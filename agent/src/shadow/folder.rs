@@ -104,17 +104,22 @@ impl Folder {
     }
 }
 
-/// All reports of a folder in the order of time, and what is wrong with files that are none.
+/// The wanted reports of a folder in the order of time, and what is wrong with files that are none.
+/// Those that are not wanted are not kept in memory: there may be thousands.
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub fn load_all(dir: &Path) -> Result<(Vec<Report>, Vec<FolderError>), FolderError> {
+pub fn load_all(
+    dir: &Path,
+    wanted: impl Fn(&Report) -> bool,
+) -> Result<(Vec<Report>, Vec<FolderError>), FolderError> {
     let (mut reports, mut problems) = (Vec::new(), Vec::new());
     for path in files(dir)? {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         if path.extension().is_some_and(|extension| extension == "json") && is_name(&stem) {
             match read(&path) {
-                Ok(report) => reports.push(report),
+                Ok(report) if wanted(&report) => reports.push(report),
+                Ok(_) => {}
                 Err(error) => problems.push(error),
             }
         }
@@ -181,12 +186,12 @@ mod tests {
         assert_eq!(folder.load(TEN - HOUR).unwrap(), None);
         fs::write(dir.join("2026-11-21T09.json"), "{").unwrap();
         fs::write(dir.join("notes.json"), "mine").unwrap();
-        let (reports, problems) = load_all(&dir).unwrap();
+        let (reports, problems) = load_all(&dir, |_| true).unwrap();
         assert_eq!(reports, [0, 1, 2].map(|hour| report(TEN + hour * HOUR)));
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].to_string().contains("T09.json"));
         assert_eq!(folder.prune(TEN + HOUR).unwrap(), 3);
-        assert_eq!(load_all(&dir).unwrap().0.len(), 2);
+        assert_eq!(load_all(&dir, |_| true).unwrap().0.len(), 2);
         assert!(dir.join("notes.json").exists(), "it is nobody's report");
     }
 }

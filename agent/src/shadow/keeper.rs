@@ -213,7 +213,8 @@ impl Keeper {
 
     /// Goes on with what an earlier run left.
     fn resume(&mut self) {
-        let (reports, problems) = match load_all(&self.config.dir) {
+        let unfinished = |report: &Report| report.state != State::Final;
+        let (reports, problems) = match load_all(&self.config.dir, unfinished) {
             Ok(loaded) => loaded,
             Err(error) => return self.note(Err(error)),
         };
@@ -222,7 +223,7 @@ impl Keeper {
         }
         let now = self.clock.now();
         let (current, period_s) = (self.current(), self.config.settings.period_s);
-        for mut report in reports.into_iter().filter(|report| report.state != State::Final) {
+        for mut report in reports {
             let open = report.state == State::Open;
             if open {
                 report.interrupt(now.wall.seconds().to_string());
