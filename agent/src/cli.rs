@@ -43,6 +43,19 @@ pub enum Command {
     /// user that the agent runs as. Keep a copy of the file, offline and encrypted: no other key can
     /// ever be enrolled under the same agent name.
     Key(ReportArgs),
+    /// Ask the running agent what it is doing: ledger, spool, and each source
+    ///
+    /// Exit code 0 if all is well, 1 if something needs attention (no node connected, sources held
+    /// back or not running), 2 if no agent answers.
+    Status(AskArgs),
+    #[cfg(feature = "top")]
+    /// Watch the running agent: the same as status, once a second, until 'q' is pressed
+    Top(TopArgs),
+    /// Watch records as the running agent seals them, until Ctrl-C
+    ///
+    /// Shows each record as it will stand in the ledger. Watching costs the agent next to nothing;
+    /// records that come faster than they can be shown pass by, and how many did is said.
+    Tap(TapArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -71,6 +84,56 @@ pub struct ReportArgs {
     pub json: bool,
 }
 
+/// Which running agent to ask.
+#[derive(Debug, Args)]
+pub struct SocketArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub config: ConfigArgs,
+    /// The agent's local socket, instead of the one that the configuration leads to
+    #[arg(long, value_name = "SOCKET", conflicts_with = "config")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Which running agent to ask, and how to answer.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub agent: SocketArgs,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which running agent to watch.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub agent: SocketArgs,
+    /// Seconds between two looks
+    #[arg(long, short, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub delay: u64,
+}
+
+/// Which records to watch.
+#[derive(Debug, Args)]
+pub struct TapArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub agent: SocketArgs,
+    /// Only records of this source
+    #[arg(long, short, value_name = "NAME")]
+    pub source: Option<String>,
+    /// End after so many records
+    #[arg(long, short = 'n', value_name = "COUNT")]
+    pub count: Option<u64>,
+    /// One JSON object a record
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The command line, for completions and the manual.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -87,6 +150,9 @@ mod tests {
             "logseal-agent run --config /etc/logseal/agent.toml",
             "logseal-agent check --config a.toml --json",
             "logseal-agent key",
+            "logseal-agent status --json",
+            "logseal-agent top --delay 2",
+            "logseal-agent tap --source kong -n 10 --json",
             "logseal-agent completions bash",
             "logseal-agent man",
         ] {

@@ -15,6 +15,8 @@ use tokio::{
 };
 
 use crate::{
+    board::Board,
+    control::Tap,
     fatal::Alarm,
     leaves::LeafHashes,
     metrics::Metrics,
@@ -61,6 +63,10 @@ pub struct SealLoop {
     pub leaves: Arc<LeafHashes>,
     /// What it counts.
     pub metrics: Metrics,
+    /// Where it says whose lines were sealed.
+    pub board: Board,
+    /// Where batches can be watched.
+    pub tap: Tap,
     /// Whom it tells when it cannot go on.
     pub alarm: Alarm,
 }
@@ -112,6 +118,8 @@ impl SealLoop {
             let received = first.sealed(now).filter(|_| batch.count > 0);
             self.metrics.batches_sealed.inc();
             self.metrics.records_sealed.inc_by(batch.count.into());
+            self.board.sealed(batch.seal.size, &outgoing.sources, now.wall);
+            self.tap.show(batch);
             self.leaves.put(batch.start, std::mem::take(&mut outgoing.sealed.leaves));
             self.inbox.put(Item { outgoing, received, sealed: now.wall })?;
         }

@@ -100,6 +100,22 @@ impl SourceKind {
         }
     }
 
+    /// What it is, in one word: that of its table.
+    pub fn label(&self) -> &'static str {
+        match self {
+            SourceKind::Syslog(_) => "syslog",
+            SourceKind::Files(_) => "file",
+        }
+    }
+
+    /// Where its lines come from, for people.
+    pub fn from(&self) -> String {
+        match self {
+            SourceKind::Syslog(syslog) => syslog.listen.to_string(),
+            SourceKind::Files(files) => files.paths.join(" "),
+        }
+    }
+
     /// True if its lines are syslog messages.
     pub fn is_syslog(&self) -> bool {
         matches!(self, SourceKind::Syslog(_))
@@ -145,6 +161,12 @@ pub struct NodeAddress {
 pub struct NodeAddressError(String);
 
 impl Config {
+    /// The local socket: beside the spool, where only the agent's user can go.
+    pub fn socket(&self) -> PathBuf {
+        let beside = self.spool.dir.parent().map(|parent| parent.join("agent.sock"));
+        beside.unwrap_or_else(|| "agent.sock".into())
+    }
+
     /// An error about the value of `key`, which names the file and the line.
     pub fn error(&self, key: &str, problem: impl ToString) -> ConfigError {
         self.source.error(key, problem)

@@ -5,9 +5,18 @@
 //! from the sources through the pipeline to the spool.
 
 mod certificates;
+mod report;
 mod sources;
 
-use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use link::tls::FilesError;
 use pipeline::{Pipeline, RecordSettings};
@@ -20,13 +29,15 @@ use service::{
 };
 use tokio::sync::{mpsc, watch};
 
-use self::{certificates::Certificates, sources::Sources};
+use self::{certificates::Certificates, report::Reporter, sources::Sources};
 use crate::{
     board::Board,
     config::Config,
+    control::{self, Control, Tap},
     fatal::{Alarm, Alarms, Fatal},
     leaves::LeafHashes,
     metrics::Metrics,
+    pulse::Pulse,
     seal_key::SealKey,
     seal_loop::{Clock, MAX_EVENTS, SealLoop},
     sources::syslog_tls,
@@ -54,6 +65,9 @@ pub enum RunError {
     /// The address for metrics.
     #[error(transparent)]
     Metrics(#[from] BindError),
+    /// The local socket.
+    #[error(transparent)]
+    Control(#[from] control::BindError),
     /// The address for syslog.
     #[error(transparent)]
     Syslog(#[from] syslog_tls::BindError),
@@ -83,6 +97,7 @@ impl RunError {
             | RunError::Fatal(Fatal::Stop(_)) => exit::USAGE,
             RunError::Spool(_)
             | RunError::Metrics(_)
+            | RunError::Control(_)
             | RunError::Syslog(_)
             | RunError::Fatal(_)
             | RunError::Machine { .. } => exit::FAILED,
@@ -107,6 +122,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         let agent = Agent::open(config)?;
         tokio::spawn(agent.certificates.clone().watch(shutdown.clone()));
         agent.serve_metrics(shutdown.clone()).await?;
+        agent.serve_control(&shutdown)?;
         agent.run(shutdown, reload).await
     })
 }
@@ -119,6 +135,9 @@ struct Agent {
     spool: Spool,
     names: SourceNames,
     board: Board,
+    tap: Tap,
+    /// True while the ledger does not know the agent.
+    waiting: Arc<AtomicBool>,
     metrics: Metrics,
 }
 
@@ -135,7 +154,8 @@ impl Agent {
         let names = SourceNames::new(config.sources.iter().map(|source| source.name.as_str()));
         let (dir, options) = (&config.spool.dir, SpoolOptions::default());
         let spool = Spool::open(dir, options, owner, names.clone())?;
-        Ok(Agent { config, key, certificates, spool, names, board: Board::default(), metrics })
+        let (board, tap, waiting) = (Board::default(), Tap::default(), Arc::default());
+        Ok(Agent { config, key, certificates, spool, names, board, tap, waiting, metrics })
     }
 
     async fn serve_metrics(&self, shutdown: Shutdown) -> Result<(), RunError> {
@@ -146,11 +166,23 @@ impl Agent {
         Ok(())
     }
 
+    fn serve_control(&self, shutdown: &Shutdown) -> Result<(), RunError> {
+        let (metrics, board, pulse) = (self.metrics.clone(), self.board.clone(), Pulse::default());
+        tokio::spawn(pulse.clone().run(metrics.clone(), board.clone(), shutdown.clone()));
+        let reporter =
+            Reporter::new(&self.config, Arc::clone(&self.waiting), metrics, board, pulse);
+        let answer = move || reporter.status();
+        let control = Control::bind(&self.config.socket(), answer, self.tap.clone())?;
+        tokio::spawn(control.serve(shutdown.clone()));
+        Ok(())
+    }
+
     async fn run(mut self, mut shutdown: Shutdown, mut reload: Reload) -> Result<(), RunError> {
         let settings = self.uplink_settings();
         let ready_early = !self.spool.is_established();
         if ready_early {
             signals::ready();
+            self.waiting.store(true, Relaxed);
             tracing::info!("the spool is empty: sources start when the ledger knows this agent");
             let mut establishing = std::pin::pin!(establish(&settings));
             loop {
@@ -161,6 +193,7 @@ impl Agent {
                 }
             }
             self.spool.establish()?;
+            self.waiting.store(false, Relaxed);
         }
         let (alarm, alarms) = Alarm::pair();
         let running = self.start(Arc::new(settings), &alarm)?;
@@ -203,7 +236,7 @@ impl Agent {
             &self.spool,
             self.names,
             &self.certificates,
-            self.board,
+            self.board.clone(),
             tickets.clone(),
             sender,
         )?;
@@ -217,6 +250,8 @@ impl Agent {
             inbox: Arc::clone(&inbox),
             leaves,
             metrics: self.metrics.clone(),
+            board: self.board,
+            tap: self.tap,
             alarm: alarm.clone(),
         };
         let writer = WriterParts {
@@ -251,6 +286,7 @@ impl Agent {
             evidence: beside.unwrap_or_else(|| "evidence".into()),
             timing: Timing { patience: config.patience, ..Timing::default() },
             metrics: self.metrics.clone(),
+            board: self.board.clone(),
         }
     }
 }

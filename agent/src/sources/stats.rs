@@ -1,6 +1,11 @@
 //! What a source counts, for the metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use crate::control::FileStatus;
 
 /// A source's counters and gauges. Counters only grow; gauges are marked.
 #[derive(Debug, Default)]
@@ -39,6 +44,12 @@ pub struct SourceStats {
     pub frame_errors: AtomicU64,
     /// Connections that ended inside a message.
     pub partial_messages: AtomicU64,
+    /// When the last line was sealed, milliseconds since 1970; 0 before the first (gauge).
+    pub last_line_ms: AtomicU64,
+    /// When a receipt for lines of it was last verified, likewise (gauge).
+    pub last_receipt_ms: AtomicU64,
+    /// The files being read, at the last look.
+    pub files: Mutex<Vec<FileStatus>>,
 }
 
 impl SourceStats {

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
 
 mod config;
+mod control;
 mod failover;
 mod fake_node;
 mod full_disk;
 mod process;
 mod refusals;
+mod reload;
 mod spool;
 mod support;
 mod uplink;

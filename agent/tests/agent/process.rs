@@ -17,22 +17,22 @@ use logseal_agent::{
 use crate::{config::Machine, fake_node::Ledger, fake_node::Mood, support::*};
 
 /// The program, killed with the test.
-struct Agent(Child);
+pub struct Agent(pub Child);
 
 impl Agent {
-    fn start(config: &Path) -> Self {
+    pub fn start(config: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_logseal-agent"));
         command.arg("run").arg("--config").arg(config);
         Agent(command.stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Waits for the end: the exit code, and what it said.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub fn end(mut self) -> (Option<i32>, String) {
         let begun = Instant::now();
         let mut said = String::new();
         self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -49,7 +49,7 @@ impl Drop for Agent {
 }
 
 /// A machine whose agent is enrolled at a node.
-async fn enrolled(ledger: &Ledger, mood: Mood) -> (Machine, crate::fake_node::Node) {
+pub async fn enrolled(ledger: &Ledger, mood: Mood) -> (Machine, crate::fake_node::Node) {
     let mut machine = Machine::new();
     std::fs::write(machine.dir.path().join("policy"), ledger.policy()).unwrap();
     let node = ledger.node(&machine.certificates, &[mood]).await;
