@@ -66,6 +66,7 @@ fn main() -> ExitCode {
 
 fn test(rest: &[String]) -> Result<(), String> {
     setup::debian()?;
+    setup::syslog_ng()?;
     cargo(&["build", "--workspace", "--bins"], &[])?;
     if !rest.is_empty() {
         return cargo(&["test"], rest);

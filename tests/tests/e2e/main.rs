@@ -18,5 +18,6 @@ mod seals;
 mod spine;
 mod stores;
 mod syslog;
+mod syslog_ng;
 mod units;
 mod upgrade;
