@@ -9,6 +9,7 @@ pub mod byzantine;
 pub mod cluster;
 pub mod figures;
 pub mod network;
+pub mod rsyslog_pair;
 pub mod syslog_ng;
 pub mod wire;
 

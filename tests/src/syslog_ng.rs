@@ -1,35 +1,19 @@
 //! A real syslog-ng, unpacked beside the build by `cargo xtask test`, because Debian does not let
 //! it be installed beside rsyslog.
 
-use logseal::site::{Site, free_ports};
+use logseal::site::{Process, Site, free_ports};
 use std::{
     fs,
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
 };
 
-/// A running syslog-ng; killed when dropped.
+/// A running syslog-ng.
 pub struct SyslogNg {
-    child: Child,
+    /// Its process.
+    pub process: Process,
     /// Where it takes RFC 5424 messages counted in octets over plain TCP, on loopback.
     pub port: u16,
-    /// What it said.
-    pub log: PathBuf,
-}
-
-impl SyslogNg {
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for SyslogNg {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Starts syslog-ng with a source `s_src` on loopback and, behind it, this configuration.
@@ -39,54 +23,44 @@ pub fn start(site: &Site, config: &str) -> SyslogNg {
         "source s_src {{ syslog(ip(127.0.0.1) port({port}) transport(\"tcp\") \
          log-iw-size(10000)); }};"
     );
-    let mut running = run(site, &format!("{source}\n{config}"));
-    running.port = port;
-    let listening = || TcpStream::connect(("127.0.0.1", port)).ok().filter(|_| running.lives());
-    crate::wait_for("syslog-ng to listen", listening);
-    running
+    let mut process = process(&site.path("syslog-ng"), &format!("{source}\n{config}"));
+    crate::wait_for("syslog-ng to listen", || {
+        assert!(process.is_running(), "syslog-ng ended: {}", process.log_tail());
+        TcpStream::connect(("127.0.0.1", port)).ok()
+    });
+    SyslogNg { process, port }
 }
 
-/// Starts syslog-ng with this configuration.
-pub fn run(site: &Site, config: &str) -> SyslogNg {
+/// Starts syslog-ng with this configuration; its files are in this folder.
+pub fn process(work: &Path, config: &str) -> Process {
     let root = root();
-    let work = site.path("syslog-ng");
-    fs::create_dir_all(&work).unwrap();
+    fs::create_dir_all(work).unwrap();
     let path = work.join("syslog-ng.conf");
     fs::write(&path, format!("@version: 3.38\n{config}\n")).unwrap();
-    let log = work.join("log");
-    let said = fs::File::create(&log).unwrap();
     let library = |dir: &str| root.join(dir).display().to_string();
     let libraries = ["usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib/syslog-ng"]
         .map(library)
         .into_iter()
         .chain(["lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu"].map(library));
-    let mut command = Command::new(root.join("usr/sbin/syslog-ng"));
-    command
-        .env("LD_LIBRARY_PATH", libraries.collect::<Vec<_>>().join(":"))
-        .args(["--foreground", "--no-caps"])
-        .arg(format!("--module-path={}", library("usr/lib/syslog-ng/3.38")))
-        .arg("--cfgfile")
-        .arg(&path)
-        .arg("--persist-file")
-        .arg(work.join("persist"))
-        .arg("--pidfile")
-        .arg(work.join("pid"))
-        .arg("--control")
-        .arg(work.join("ctl"))
-        .stdin(Stdio::null())
-        .stdout(said.try_clone().unwrap())
-        .stderr(said);
-    SyslogNg { child: command.spawn().unwrap(), port: 0, log }
-}
-
-impl SyslogNg {
-    /// True while it runs; fails with what it said if it does not.
-    fn lives(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        let said = || fs::read_to_string(&self.log).unwrap_or_default();
-        assert!(!stat.contains(") Z "), "syslog-ng ended: {}", said());
-        true
-    }
+    let libraries = format!("LD_LIBRARY_PATH={}", libraries.collect::<Vec<_>>().join(":"));
+    let file = |name: &str| work.join(name).display().to_string();
+    let args = [
+        &libraries,
+        &library("usr/sbin/syslog-ng"),
+        "--foreground",
+        "--no-caps",
+        &format!("--module-path={}", library("usr/lib/syslog-ng/3.38")),
+        "--cfgfile",
+        &path.display().to_string(),
+        "--persist-file",
+        &file("persist"),
+        "--pidfile",
+        &file("pid"),
+        "--control",
+        &file("ctl"),
+    ];
+    // env becomes the program: the process is syslog-ng itself.
+    Process::start(Path::new("/usr/bin/env"), &args, &work.join("log")).unwrap()
 }
 
 /// The folder it was unpacked into.
