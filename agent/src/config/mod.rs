@@ -163,8 +163,8 @@ pub struct NodeAddressError(String);
 impl Config {
     /// The local socket: beside the spool, where only the agent's user can go.
     pub fn socket(&self) -> PathBuf {
-        let beside = self.spool.dir.parent().map(|parent| parent.join("agent.sock"));
-        beside.unwrap_or_else(|| "agent.sock".into())
+        let name = format!("{}.sock", self.name);
+        self.spool.dir.parent().map(|parent| parent.join(&name)).unwrap_or_else(|| name.into())
     }
 
     /// An error about the value of `key`, which names the file and the line.

@@ -11,6 +11,7 @@ mod frozen;
 mod kills;
 mod liar;
 mod node;
+mod outage;
 mod partition;
 mod refusals;
 mod rsyslog;
