@@ -1,6 +1,6 @@
 //! From a line to its entry, or entries: header, our elements, the line's bytes.
 
-use crate::extract::{Access, Format};
+use crate::extract::{Access, Extractor};
 use record::{
     AgentName, UnixMillis,
     batch::{BatchBuilder, MAX_BATCH_BYTES},
@@ -22,8 +22,8 @@ const DEFAULT_PRIORITY: u8 = 110;
 pub struct SourceSettings {
     /// The source's name in every record.
     pub name: String,
-    /// The format of its lines.
-    pub format: Format,
+    /// What is taken from its lines.
+    pub format: Extractor,
     /// True if its lines are syslog messages, false if they are plain lines.
     pub syslog: bool,
 }

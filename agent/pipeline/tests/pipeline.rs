@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
 
 use logseal_pipeline::{
-    Format, LogPosition, Now, Outgoing, Pipeline, PositionChange, RecordSettings, Sealing,
-    SourceSettings,
+    Extractor, Format, LogPosition, Now, Outgoing, Pipeline, PositionChange, RecordSettings,
+    Sealing, SourceSettings,
+    extract::UserTable,
     line::{
         Chunk, ChunkOrigin, FileId, FilePosition, Fingerprint, LineSpan, SourceEvent, SourceId,
     },
@@ -34,7 +35,10 @@ fn origin() -> Origin {
 }
 
 fn pipeline(sealing: Sealing) -> Pipeline {
-    let source = |name: &str, format, syslog| SourceSettings { name: name.into(), format, syslog };
+    let source = |name: &str, format, syslog| {
+        let format = Extractor::new(format, &UserTable::default()).unwrap();
+        SourceSettings { name: name.into(), format, syslog }
+    };
     let settings = RecordSettings {
         agent: "gw01".parse().unwrap(),
         enterprise: Default::default(),

@@ -3,6 +3,7 @@
 //! lies outside the file itself (certificates, directories) is looked at by
 //! [`crate::commands::check`] and at the start.
 
+mod formats;
 mod meaning;
 mod sources;
 mod written;
@@ -10,10 +11,12 @@ mod written;
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use link::tls::TlsFiles;
-use pipeline::{Format, Sealing};
+use pipeline::{Extractor, Sealing};
 use record::{AgentName, Origin, entry::Enterprise, policy::Policy};
 use service::config::{ConfigError, Source};
 use tokio_rustls::rustls::pki_types::ServerName;
+
+pub use formats::SourceFormat;
 
 use crate::sources::tail::TailConfig;
 
@@ -69,8 +72,8 @@ pub struct SpoolConfig {
 pub struct SourceConfig {
     /// Its name in every record and in the spool, unique.
     pub name: String,
-    /// How its lines are read.
-    pub format: Format,
+    /// What is taken from its lines.
+    pub format: Extractor,
     /// Where they come from.
     pub kind: SourceKind,
     /// Its table in the configuration: `source.file[0]`.

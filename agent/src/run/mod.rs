@@ -263,7 +263,7 @@ impl Running {
 fn pipeline(config: &Config, key: SigningKey, spool: &Spool, clock: Clock) -> Pipeline {
     let source = |source: &crate::config::SourceConfig| SourceSettings {
         name: source.name.clone(),
-        format: source.format,
+        format: source.format.clone(),
         syslog: matches!(source.kind, SourceKind::Syslog(_)),
     };
     let settings = RecordSettings {
