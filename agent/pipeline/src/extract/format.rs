@@ -1,6 +1,10 @@
 //! The names of the predefined formats.
 
-use super::{apisix, aws, caddy, clf, envoy, haproxy, kong, nginx, table::Entry, text, traefik};
+use super::{
+    gateways::{apisix, aws, caddy, clf, envoy, haproxy, kong, nginx, traefik},
+    table::Entry,
+    text,
+};
 use std::{fmt, str::FromStr};
 
 /// The format of a source's lines.

@@ -9,22 +9,14 @@
 //! which value becomes which access field: each gateway has one, which the user
 //! may change in the configuration. `docs/gateways.md` shows them all.
 
-mod apisix;
-mod aws;
-mod caddy;
-mod clf;
-mod envoy;
 mod error;
 mod format;
-mod haproxy;
+mod gateways;
 mod json;
-mod kong;
-mod nginx;
 mod plan;
 mod table;
 mod text;
 mod time;
-mod traefik;
 mod value;
 
 use plan::Plan;

@@ -8,14 +8,14 @@
 //! The text format escapes nothing. A line with more quotes in it than the format
 //! has could mean anything, and is not taken for one of this format.
 
-use super::{
-    clf::head,
+use crate::extract::{
+    gateways::clf::head,
     table::{Entry, at, of, took},
     text::{self, Rest, is_status, request},
     value::{Clock, Unit, Value},
 };
 
-pub(super) const JSON_TABLE: &[Entry] = &[
+pub(in crate::extract) const JSON_TABLE: &[Entry] = &[
     of("user.id", &["/ClientUsername"]),
     of("source.ip", &["/ClientHost", "/ClientAddr"]),
     of("http.request.method", &["/RequestMethod"]),
@@ -31,7 +31,7 @@ pub(super) const JSON_TABLE: &[Entry] = &[
     at(Clock::Rfc3339, &["/StartUTC", "/StartLocal", "/time"]),
 ];
 
-pub(super) const FORMAT: text::Format = text::Format {
+pub(in crate::extract) const FORMAT: text::Format = text::Format {
     parts: &[
         "ClientHost",
         "ClientUsername",
@@ -50,7 +50,7 @@ pub(super) const FORMAT: text::Format = text::Format {
     read,
 };
 
-pub(super) const TABLE: &[Entry] = &[
+pub(in crate::extract) const TABLE: &[Entry] = &[
     of("user.id", &["ClientUsername"]),
     of("source.ip", &["ClientHost"]),
     of("http.request.method", &["RequestMethod"]),

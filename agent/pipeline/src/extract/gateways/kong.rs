@@ -3,12 +3,12 @@
 //!
 //! `client_ip` is what Kong itself takes for the client, by its `trusted_ips` and `real_ip_header`.
 
-use super::{
+use crate::extract::{
     table::{Entry, at, of, took},
     value::{Clock, Unit},
 };
 
-pub(super) const TABLE: &[Entry] = &[
+pub(in crate::extract) const TABLE: &[Entry] = &[
     of("user.id", &["/consumer/custom_id", "/consumer/username", "/consumer/id"]),
     of("source.ip", &["/client_ip"]),
     of("http.request.method", &["/request/method"]),

@@ -10,13 +10,13 @@
 //! The text format escapes nothing. A line with more quotes in it than the format
 //! has could mean anything, and is not taken for one of this format.
 
-use super::{
+use crate::extract::{
     table::{Entry, at, of, took},
     text::{self, Rest, is_status, request},
     value::{Clock, Unit, Value},
 };
 
-pub(super) const JSON_TABLE: &[Entry] = &[
+pub(in crate::extract) const JSON_TABLE: &[Entry] = &[
     of("user.id", &["/user_id"]),
     of("source.ip", &["/downstream_remote_address"]),
     of("http.request.method", &["/method"]),
@@ -32,7 +32,7 @@ pub(super) const JSON_TABLE: &[Entry] = &[
     at(Clock::Rfc3339, &["/start_time"]),
 ];
 
-pub(super) const FORMAT: text::Format = text::Format {
+pub(in crate::extract) const FORMAT: text::Format = text::Format {
     parts: &[
         "start_time",
         "method",
@@ -52,7 +52,7 @@ pub(super) const FORMAT: text::Format = text::Format {
     read,
 };
 
-pub(super) const TABLE: &[Entry] = &[
+pub(in crate::extract) const TABLE: &[Entry] = &[
     of("source.ip", &["x_forwarded_for"]),
     of("http.request.method", &["method"]),
     of("url.path", &["path"]),

@@ -6,13 +6,13 @@
 //! Both write a quote inside a value behind a backslash (`\x22`, `\"`), so what
 //! a client sends cannot look like another part of the line.
 
-use super::{
+use crate::extract::{
     table::{Entry, at, of},
     text::{self, Rest, is_status, request, unescape},
     value::{Clock, Value},
 };
 
-pub(super) const FORMAT: text::Format = text::Format {
+pub(in crate::extract) const FORMAT: text::Format = text::Format {
     parts: &[
         "remote_addr",
         "ident",
@@ -28,7 +28,7 @@ pub(super) const FORMAT: text::Format = text::Format {
     read,
 };
 
-pub(super) const TABLE: &[Entry] = &[
+pub(in crate::extract) const TABLE: &[Entry] = &[
     of("user.id", &["remote_user"]),
     of("source.ip", &["remote_addr"]),
     of("http.request.method", &["method"]),

@@ -6,7 +6,7 @@
 //! zone, so it is not used. HAProxy writes quotes, braces, bars and all that is not ASCII as `#`
 //! and two digits, so what a client sends cannot look like another part of the line.
 
-use super::{
+use crate::extract::{
     table::{Entry, of, took},
     text::{self, Rest, request, unescape},
     value::{Unit, Value},
@@ -17,7 +17,7 @@ const FIXED: usize = 17;
 /// Captured request headers that have names.
 const REQUEST_HEADERS: usize = 16;
 
-pub(super) const FORMAT: text::Format = text::Format {
+pub(in crate::extract) const FORMAT: text::Format = text::Format {
     parts: &[
         "client_ip",
         "client_port",
@@ -60,7 +60,7 @@ pub(super) const FORMAT: text::Format = text::Format {
     read,
 };
 
-pub(super) const TABLE: &[Entry] = &[
+pub(in crate::extract) const TABLE: &[Entry] = &[
     of("source.ip", &["client_ip"]),
     of("http.request.method", &["method"]),
     of("url.path", &["target"]),

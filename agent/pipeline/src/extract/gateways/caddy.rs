@@ -4,12 +4,12 @@
 //! `client_ip` is what Caddy itself takes for the client, by `trusted_proxies`; `remote_ip` is
 //! the connection's, for releases that have no `client_ip`.
 
-use super::{
+use crate::extract::{
     table::{Entry, at, of, took},
     value::{Clock, Unit},
 };
 
-pub(super) const TABLE: &[Entry] = &[
+pub(in crate::extract) const TABLE: &[Entry] = &[
     of("user.id", &["/user_id"]),
     of("source.ip", &["/request/client_ip", "/request/remote_ip"]),
     of("http.request.method", &["/request/method"]),

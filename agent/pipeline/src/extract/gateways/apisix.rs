@@ -4,12 +4,12 @@
 //!
 //! `client_ip` is what APISIX itself takes for the client, by its `real-ip` plugin.
 
-use super::{
+use crate::extract::{
     table::{Entry, at, of, took},
     value::{Clock, Unit},
 };
 
-pub(super) const TABLE: &[Entry] = &[
+pub(in crate::extract) const TABLE: &[Entry] = &[
     of("user.id", &["/consumer/username"]),
     of("source.ip", &["/client_ip"]),
     of("http.request.method", &["/request/method"]),

@@ -6,12 +6,12 @@
 //! `$context.identity.sourceIp` is the address of the connection to AWS. `resourcePath` and `routeKey`
 //! are templates such as `/household/{id}`: what was done, not what was looked at.
 
-use super::{
+use crate::extract::{
     table::{Entry, at, of, took},
     value::{Clock, Unit},
 };
 
-pub(super) const TABLE: &[Entry] = &[
+pub(in crate::extract) const TABLE: &[Entry] = &[
     of("user.id", &["/principalId", "/user", "/caller"]),
     of("source.ip", &["/ip", "/sourceIp"]),
     of("http.request.method", &["/httpMethod"]),

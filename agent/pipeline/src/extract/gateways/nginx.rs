@@ -4,12 +4,12 @@
 //!
 //! `$remote_addr` is what nginx itself takes for the client, by `set_real_ip_from`.
 
-use super::{
+use crate::extract::{
     table::{Entry, at, of, took},
     value::{Clock, Unit},
 };
 
-pub(super) const TABLE: &[Entry] = &[
+pub(in crate::extract) const TABLE: &[Entry] = &[
     of("user.id", &["/user", "/remote_user"]),
     of("source.ip", &["/remote_addr"]),
     of("http.request.method", &["/request_method"]),
