@@ -28,6 +28,19 @@ pub struct SourceSettings {
     pub syslog: bool,
 }
 
+impl SourceSettings {
+    /// What is taken from a line; of a syslog message, from what it carries.
+    pub fn extract<'a>(&self, line: &'a [u8]) -> Access<'a> {
+        if !self.syslog {
+            return self.format.extract(line);
+        }
+        match Message::parse(line) {
+            Some(message) => self.format.extract(message.msg()),
+            None => self.format.extract(Loose::parse(line).msg),
+        }
+    }
+}
+
 /// What all records of an agent have in common.
 #[derive(Clone, Debug)]
 pub struct RecordSettings {
@@ -94,7 +107,7 @@ impl RecordSettings {
 
     /// All parts hold a piece of the line as MSG; only the first has the access fields.
     fn append_parts(&self, batch: &mut BatchBuilder, incoming: &Incoming<'_>) -> Appended {
-        let access = incoming.source.format.extract(incoming.line);
+        let access = incoming.source.extract(incoming.line);
         let header = self.plain_header(incoming, &access);
         let most = NonZeroU32::MAX;
         let widest =

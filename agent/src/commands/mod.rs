@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod key;
+pub mod try_lines;
 
 use std::{
     io::{self, Write},
@@ -28,6 +29,7 @@ pub fn execute(cli: Cli) -> ExitCode {
             exit::code_of(PROGRAM, result, RunError::code)
         }
         Command::Check(args) => check::execute(&args),
+        Command::Try(args) => try_lines::execute(&args),
         Command::Key(args) => exit::code(PROGRAM, key::execute(&args)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut command(), PROGRAM, &mut io::stdout());

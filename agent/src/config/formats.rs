@@ -83,7 +83,6 @@ impl At<'_> {
             let key = match &error.place {
                 Place::Format => format!("{table}.format"),
                 Place::Pattern => format!("{table}.pattern"),
-                Place::Fields => format!("{table}.fields"),
                 Place::Field(name) => format!("{table}.fields.\"{name}\""),
             };
             self.0.error(&key, error)

@@ -9,4 +9,5 @@ mod process;
 mod refusals;
 mod spool;
 mod support;
+mod try_lines;
 mod uplink;

@@ -21,9 +21,7 @@ pub enum Place {
     Format,
     /// `pattern`.
     Pattern,
-    /// The table of fields as a whole.
-    Fields,
-    /// The entry of this name there.
+    /// The entry of this name in the table of fields.
     Field(String),
 }
 

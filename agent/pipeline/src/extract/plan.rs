@@ -63,7 +63,7 @@ impl Plan {
         let time = from(TIME)?;
         rules.retain(|rule| !rule.from.is_empty());
         if rules.is_empty() && time.is_empty() {
-            return Err(Problem::NothingWanted(format).at(Place::Fields));
+            return Err(Problem::NothingWanted(format).at(Place::Format));
         }
         Ok(Some(Plan { reader, rules, time }))
     }

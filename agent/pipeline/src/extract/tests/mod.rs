@@ -101,7 +101,7 @@ fn a_table_that_does_not_fit_is_refused_with_its_place() {
             "belongs to format 'regex', and this source's is 'kong'",
         ),
         (Format::Raw, user(&[("party", "/a")]), Place::Format, "format 'raw' extracts nothing"),
-        (Format::Json, user(&[]), Place::Fields, "format 'json' has no fields of its own"),
+        (Format::Json, user(&[]), Place::Format, "format 'json' has no fields of its own"),
         (
             Format::Haproxy,
             user(&[("party", "/a")]),
