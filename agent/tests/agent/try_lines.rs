@@ -7,6 +7,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use logseal_agent::config::SourceFormat;
+
 const KONG: &str = r#"{"request":{"method":"GET","uri":"/v1/a?b","headers":{"x-purpose":"audit","x-why":"戶籍"}},"client_ip":"10.1.2.3","consumer":{"username":"clerk07","id":"0f1e"},"started_at":1795248147125}"#;
 
 /// Nothing in it but the sources: neither certificates nor a ledger.
@@ -48,6 +50,23 @@ fn run(dir: &Path, arguments: &[&str], input: &str) -> Output {
 fn said(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Every configuration of a source in `docs/gateways.md`, as it is there.
+#[test]
+fn the_documented_sources_are_right() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/gateways.md");
+    let page = fs::read_to_string(page).unwrap();
+    let blocks: Vec<&str> =
+        page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 11, "{}", blocks.len());
+    let dir = tempfile::tempdir().unwrap();
+    for block in blocks {
+        let path = dir.path().join("agent.toml");
+        fs::write(&path, block).unwrap();
+        let sources = SourceFormat::load_all(&path).unwrap();
+        assert_eq!(sources.len(), 1, "{block}");
+    }
 }
 
 fn configured() -> tempfile::TempDir {

@@ -343,3 +343,23 @@ fn a_line_of_another_format_has_no_fields() {
         }
     }
 }
+
+/// `docs/gateways.md` names every place that is looked at, and every part of a text format.
+#[test]
+fn every_place_is_in_the_documentation() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/gateways.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for format in Format::ALL {
+        assert!(page.contains(&format!("`{format}`")), "{format}");
+        let (shape, table) = format.shape();
+        let parts = match shape {
+            format::Shape::Text(text) => text.parts,
+            _ => &[],
+        };
+        let places = table.iter().flat_map(|entry| entry.from).chain(parts);
+        // Of numbered parts the first and the last are named.
+        for place in places.filter(|place| !place.contains("_header.")) {
+            assert!(page.contains(&format!("`{place}`")), "{format}: {place}");
+        }
+    }
+}
