@@ -154,12 +154,12 @@ impl Reader {
     fn read<'a>(&self, line: &'a str) -> Option<Vec<Value<'a>>> {
         match self {
             Reader::Json(pointers) => {
-                let mut values = vec![Value::Nothing; pointers.slots()];
+                let mut values = nothing(pointers.slots());
                 pointers.read(line, &mut values)?;
                 Some(values)
             }
             Reader::Text(_, text) => {
-                let mut values = vec![Value::Nothing; text.parts.len()];
+                let mut values = nothing(text.parts.len());
                 (text.read)(line, &mut values)?;
                 Some(values)
             }
@@ -172,6 +172,10 @@ impl Reader {
             }
         }
     }
+}
+
+fn nothing<'a>(count: usize) -> Vec<Value<'a>> {
+    std::iter::repeat_with(Value::default).take(count).collect()
 }
 
 fn compile(pattern: &str) -> Result<Regex, ExtractError> {

@@ -59,6 +59,8 @@ fn a_users_pattern_gives_the_fields_its_groups() {
         ["time=2026-11-21T08:02:27.500Z", "user.id=林07", "url.path=/a", "purpose=查詢"]
     );
     assert_eq!(shown(&extractor, "1795248147 lin /a").len(), 3);
+    own.pattern = Some("(?i:who)=(?<who>.)(?<when>)(?<what>)(?<why>)".to_owned());
+    assert_eq!(shown(&Extractor::new(Format::Regex, &own).unwrap(), "WHO=林"), ["user.id=林"]);
     assert!(shown(&extractor, "something else altogether, is it not").is_empty());
 }
 
