@@ -39,11 +39,16 @@ fn pipeline(sealing: Sealing) -> Pipeline {
         let format = Extractor::new(format, &UserTable::default()).unwrap();
         SourceSettings { name: name.into(), format, syslog }
     };
+    let sources = vec![source("kong", Format::Kong, false), source("syslog", Format::Raw, true)];
+    pipeline_of(sources, sealing)
+}
+
+fn pipeline_of(sources: Vec<SourceSettings>, sealing: Sealing) -> Pipeline {
     let settings = RecordSettings {
         agent: "gw01".parse().unwrap(),
         enterprise: Default::default(),
         host: "gw01".into(),
-        sources: vec![source("kong", Format::Kong, false), source("syslog", Format::Raw, true)],
+        sources,
     };
     let log = LogPosition { frontier: Frontier::default(), sealed: UnixSeconds(0) };
     Pipeline::new(settings, sealing, origin(), key(), log, now(0))
@@ -208,6 +213,23 @@ fn syslog_of_every_kind_is_kept_byte_for_byte() {
             .collect::<Vec<_>>()
             .join("\n")
     );
+}
+
+#[test]
+fn a_syslog_message_of_several_parts_has_the_fields_of_what_it_carries() {
+    let kong = Extractor::new(Format::Kong, &UserTable::default()).unwrap();
+    let source = SourceSettings { name: "devices".into(), format: kong, syslog: true };
+    let json = format!(r#"{{"client_ip":"10.1.2.3","x":"{}"}}"#, "y".repeat(70_000));
+    for head in ["<34>Oct 11 22:14:15 gw kong: ", "<34>1 - gw kong - - - "] {
+        let message = format!("{head}{json}");
+        let mut p = pipeline_of(vec![source.clone()], SEALING);
+        p.handle_event(SourceEvent::Chunk(chunk(&[message.as_bytes()])), now(0));
+        p.handle_stop(now(1));
+        let entries = entries(&drain(&mut p));
+        let has =
+            |entry: &Vec<u8>| String::from_utf8_lossy(entry).contains("source.ip=\"10.1.2.3\"");
+        assert_eq!(entries.iter().map(has).collect::<Vec<_>>(), [true, false]);
+    }
 }
 
 proptest! {
