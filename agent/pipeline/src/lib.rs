@@ -12,5 +12,5 @@ pub mod line;
 pub mod pipeline;
 
 pub use entries::{MAX_LINE, RecordSettings, SourceSettings};
-pub use extract::Format;
+pub use extract::{Extractor, Format};
 pub use pipeline::{LogPosition, Now, Outgoing, Pipeline, PositionChange, Sealing};

@@ -3,6 +3,7 @@
 //! lies outside the file itself (certificates, directories) is looked at by
 //! [`crate::commands::check`] and at the start.
 
+mod formats;
 mod meaning;
 mod sources;
 mod written;
@@ -10,7 +11,7 @@ mod written;
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use link::tls::TlsFiles;
-use pipeline::{Format, Sealing};
+use pipeline::{Extractor, Sealing};
 use record::{AgentName, Origin, entry::Enterprise, policy::Policy};
 use service::config::{ConfigError, Source};
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -19,6 +20,7 @@ use crate::{
     prepare::Listener,
     sources::{Phase, tail::TailConfig},
 };
+pub use formats::SourceFormat;
 
 /// The longest name of a source, in bytes: it is the APP-NAME of records (RFC 5424, section 6.2.5).
 pub const MAX_SOURCE_NAME: usize = 48;
@@ -72,8 +74,8 @@ pub struct SpoolConfig {
 pub struct SourceConfig {
     /// Its name in every record and in the spool, unique.
     pub name: String,
-    /// How its lines are read.
-    pub format: Format,
+    /// What is taken from its lines.
+    pub format: Extractor,
     /// Where they come from.
     pub kind: SourceKind,
     /// Its table in the configuration: `source.file[0]`.

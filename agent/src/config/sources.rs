@@ -51,8 +51,9 @@ impl At<'_> {
             written::Start::End => Start::End,
         };
         tail.check().map_err(|problem| self.0.error(&format!("{table}.paths"), problem))?;
-        let (format, kind) = (file.format, SourceKind::Files(tail));
-        Ok(SourceConfig { name: self.source_name(&table, file.name)?, format, kind, table })
+        let format = self.extractor(&table, file.format, file.pattern, file.fields)?;
+        let (name, kind) = (self.source_name(&table, file.name)?, SourceKind::Files(tail));
+        Ok(SourceConfig { name, format, kind, table })
     }
 
     fn syslog(
@@ -79,7 +80,8 @@ impl At<'_> {
             tls_table,
         });
         let name = self.source_name(&table, syslog.name)?;
-        Ok(SourceConfig { name, format: syslog.format, kind, table })
+        let format = self.extractor(&table, syslog.format, syslog.pattern, syslog.fields)?;
+        Ok(SourceConfig { name, format, kind, table })
     }
 
     /// A source's name stands in every record as APP-NAME, and in metrics.

@@ -6,6 +6,8 @@ use pipeline::Format;
 use serde::Deserialize;
 use service::config::Tls;
 
+use super::formats::Fields;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Written {
@@ -64,6 +66,9 @@ pub(super) struct File {
     pub(super) exclude: Vec<String>,
     #[serde(default)]
     pub(super) format: Format,
+    pub(super) pattern: Option<String>,
+    #[serde(default)]
+    pub(super) fields: Fields,
     #[serde(default)]
     pub(super) start: Start,
     pub(super) max_line_kib: Option<u64>,
@@ -84,6 +89,9 @@ pub(super) struct Syslog {
     pub(super) listen: String,
     #[serde(default)]
     pub(super) format: Format,
+    pub(super) pattern: Option<String>,
+    #[serde(default)]
+    pub(super) fields: Fields,
     pub(super) max_message_kib: Option<u64>,
     pub(super) max_connections: Option<u64>,
     pub(super) tls: Option<Tls>,

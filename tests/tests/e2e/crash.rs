@@ -224,5 +224,8 @@ fn killing_the_agent_loses_and_repeats_nothing_of_a_file() {
     durable.assert_in(&outcome.records);
     assert!(!durable.records.is_empty(), "some batches were durable and had no receipt yet");
     assert_eq!(outcome.file, (0, 0, 0));
-    assert!(gaps <= AGENT_KILLS, "at most one gap a kill: anything else was lost after it was received");
+    assert!(
+        gaps <= AGENT_KILLS,
+        "at most one gap a kill: anything else was lost after it was received"
+    );
 }
