@@ -66,7 +66,17 @@ pub(super) struct File {
     pub(super) format: Format,
     #[serde(default)]
     pub(super) start: Start,
+    #[serde(default)]
+    pub(super) watch: Watch,
     pub(super) max_line_kib: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Watch {
+    #[default]
+    System,
+    Poll,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]

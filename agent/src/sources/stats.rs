@@ -29,6 +29,8 @@ pub struct SourceStats {
     pub lost_bytes: AtomicU64,
     /// Files or directories that could not be read, counted at each attempt.
     pub read_errors: AtomicU64,
+    /// Paths that cannot be read now (gauge).
+    pub unreadable_paths: AtomicU64,
     /// Connections whose handshake succeeded.
     pub accepted_connections: AtomicU64,
     /// Connections open after their handshake (gauge).

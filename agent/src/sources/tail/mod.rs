@@ -18,12 +18,16 @@
 //! and goes on opening new files meanwhile, so that a rotation under
 //! back-pressure loses nothing either.
 
+mod body;
 pub mod config;
 mod file;
+mod heir;
+mod names;
 mod plan;
 mod scan;
 mod split;
 mod tailer;
+mod trouble;
 mod watch;
 
 use std::{
@@ -35,7 +39,7 @@ use std::{
 use pipeline::line::{FilePosition, SourceEvent};
 use tokio::sync::mpsc;
 
-pub use config::{Start, TailConfig, TailConfigError};
+pub use config::{Start, TailConfig, TailConfigError, Watch};
 
 use super::{Shutdown, SourceStats};
 use tailer::Tailer;

@@ -168,7 +168,7 @@ fn no_line_is_lost_or_read_twice_when_a_file_is_rotated() {
             append("a.log", "2\n"), Rename("a.log", "a.log.1"), append("a.log", "3\n"),
             expect(["2", "3"]),
             append("a.log.1", "late\n"), expect(["late"]),
-            append("a.log.1", "end"), expect(["end"]), Gone,
+            append("a.log.1", "end"), expect(["end"]), Remove("a.log.1"), Gone,
             append("a.log", "4\n"), expect(["4"]),
         ]),
         ("rename to a name that matches", &["a.log*"], vec![
@@ -208,7 +208,7 @@ fn no_line_is_lost_or_read_twice_when_a_file_is_rotated() {
             append("1.log", "1\n"), Flip("1.log", "current"), Start, expect(["1"]),
             append("1.log", "2\n"), append("2.log", "3\n"), Flip("2.log", "current"),
             expect(["2", "3"]), append("1.log", "late\n"), expect(["late"]),
-            append("2.log", "4\n"), expect(["4"]), Gone,
+            append("2.log", "4\n"), expect(["4"]), Remove("1.log"), Gone,
         ]),
         ("its directory is replaced", &["d/a.log"], vec![
             Mkdir("d"), append("d/a.log", "1\n"), Start, expect(["1"]),
@@ -230,7 +230,8 @@ fn no_line_is_lost_or_read_twice_over_a_restart() {
         ("rotated", A, vec![
             append("a.log", "1\n2\n"), Start, expect(["1", "2"]), Stop,
             append("a.log", "3\nend"), Rename("a.log", "a.log.1"), append("a.log", "4\n"), Start,
-            expect(["3", "4"]), expect(["end"]), Gone, append("a.log", "5\n"), expect(["5"]),
+            expect(["3", "4"]), expect(["end"]), Remove("a.log.1"), Gone,
+            append("a.log", "5\n"), expect(["5"]),
         ]),
         ("rotated before the first line", A, vec![
             append("a.log", ""), Start, Found, Stop,
