@@ -18,7 +18,7 @@ use super::{
     super::{CHUNK_BYTES, now},
     body::Body,
     heir::{Seen, Wanted},
-    plan::{Continuity, Node, Reached, continuity},
+    plan::{Continuity, Node, Parked, Reached, continuity},
     split::{Split, split, split_all},
 };
 
@@ -177,9 +177,10 @@ impl TailedFile {
         &self.head
     }
 
-    /// The size on disk of what was looked at, to see later whether it has grown.
-    pub(super) fn size_read(&self) -> u64 {
-        if self.body.is_packed() { self.disk_size } else { self.size }
+    /// What the file was on disk when it was looked at, to see later whether it has changed.
+    pub(super) fn parked(&self) -> Parked {
+        let size = if self.body.is_packed() { self.disk_size } else { self.size };
+        Parked { size, modified: self.intact }
     }
 
     /// True if the file is known to have changed since the last look.

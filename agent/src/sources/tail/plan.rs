@@ -80,8 +80,16 @@ pub(super) struct Opening {
 pub(super) struct Place {
     /// Where to go on, if the file is known.
     pub(super) resume: Option<FilePosition>,
-    /// What was known under the same inode and is not this file, or is not in it any more.
-    pub(super) gone: Vec<FilePosition>,
+    /// What was known under the same inode and is not this file, or is not in it any more; and
+    /// whether it was read to its end.
+    pub(super) gone: Vec<(FilePosition, bool)>,
+}
+
+/// What a file was on disk when it was read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parked {
+    pub(super) size: u64,
+    pub(super) modified: SystemTime,
 }
 
 /// How a file that is being read has changed.
@@ -139,8 +147,8 @@ struct Open {
 #[derive(Debug)]
 struct Known {
     position: FilePosition,
-    /// The size of the file if it was read to its end in this run, and then closed.
-    parked: Option<u64>,
+    /// What the file was if it was read to its end in this run, and then closed.
+    parked: Option<Parked>,
     misses: u8,
 }
 
@@ -257,11 +265,30 @@ impl Tracker {
         let mut known = self.known.remove(&node).unwrap_or_default();
         // The longest fingerprint says the most.
         known.sort_by_key(|known| Reverse(known.position.file.fingerprint.len));
-        let mut positions: Vec<_> = known.into_iter().map(|known| known.position).collect();
-        let same =
-            |known: &FilePosition| known.file.fingerprint.matches(head) && known.offset <= size;
-        let resume = positions.iter().position(same).map(|index| positions.remove(index));
-        Place { resume, gone: positions }
+        let same = known.iter().position(|known| known.is_in(head, size));
+        let resume = same.map(|index| known.remove(index).position);
+        let gone = known.iter().map(|known| (known.position, known.parked.is_some())).collect();
+        Place { resume, gone }
+    }
+
+    /// True if a position of this inode is in the file that has it now.
+    pub(super) fn is_still(&self, found: &Found, head: &[u8]) -> bool {
+        let size = if found.packed { u64::MAX } else { found.size };
+        let mut known = self.known.get(&found.node).into_iter().flatten();
+        known.any(|known| known.is_in(head, size))
+    }
+
+    /// Forgets what is known under this inode, and answers with it.
+    pub(super) fn drop_known(&mut self, node: Node) -> Vec<FilePosition> {
+        let known = self.known.remove(&node).unwrap_or_default();
+        known.into_iter().map(|known| known.position).collect()
+    }
+
+    /// True if something was known to be read to its end under this inode, and the file has
+    /// changed since.
+    pub(super) fn has_changed(&self, found: &Found) -> bool {
+        let mut known = self.known.get(&found.node).into_iter().flatten();
+        known.any(|known| known.parked.is_some() && !known.parked_at(found))
     }
 
     /// The file is being read from now on.
@@ -311,21 +338,20 @@ impl Tracker {
         self.open.remove(&node);
     }
 
-    /// The file was closed after it was read to its end, when it had `size` bytes on disk. False
-    /// if there is no room for one more that was rotated away: then it is forgotten.
-    pub(super) fn park(&mut self, position: FilePosition, size: u64) -> bool {
+    /// The file was closed after it was read to its end. False if there is no room for one more
+    /// that was rotated away: then it is forgotten.
+    pub(super) fn park(&mut self, position: FilePosition, parked: Parked) -> bool {
         let away = self.is_away(Node::of(&position.file));
         let remembered = !away || self.known.len() < MAX_REMEMBERED;
         self.close(Node::of(&position.file));
         if remembered {
-            self.adopt(position, Some(size));
+            self.adopt(position, Some(parked));
         }
         remembered
     }
 
-    /// The file, which is not open, was read up to this position; `parked` is its size on disk if
-    /// that is its end.
-    pub(super) fn adopt(&mut self, position: FilePosition, parked: Option<u64>) {
+    /// The file, which is not open, was read up to this position; `parked` says that this is its end.
+    pub(super) fn adopt(&mut self, position: FilePosition, parked: Option<Parked>) {
         let known = Known { position, parked, misses: 0 };
         self.known.insert(Node::of(&position.file), vec![known]);
     }
@@ -390,7 +416,7 @@ impl Tracker {
         let known = |node: &Node| self.known.get(node).map_or(&[][..], Vec::as_slice);
         let wanted = |found: &Found| {
             let known = known(&found.node);
-            let unchanged = known.iter().any(|known| known.parked_at(found.size));
+            let unchanged = known.iter().any(|known| known.parked_at(found));
             let new = known.is_empty() && found.matched && !found.packed;
             new || (!known.is_empty() && !unchanged)
         };
@@ -435,10 +461,21 @@ impl Opening {
     }
 }
 
+impl Parked {
+    pub(super) fn of(found: &Found) -> Self {
+        Parked { size: found.size, modified: found.modified }
+    }
+}
+
 impl Known {
     /// True if nothing has come since it was parked.
-    fn parked_at(&self, size: u64) -> bool {
-        self.parked == Some(size)
+    fn parked_at(&self, found: &Found) -> bool {
+        self.parked == Some(Parked::of(found))
+    }
+
+    /// True if the position is in a file that begins with `head` and has `size` bytes.
+    fn is_in(&self, head: &[u8], size: u64) -> bool {
+        self.position.file.fingerprint.matches(head) && self.position.offset <= size
     }
 
     fn forget(&self) -> Action {

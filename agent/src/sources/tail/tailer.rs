@@ -61,6 +61,8 @@ pub(super) struct Tailer {
     signals: Arc<Signals>,
     troubles: Troubles,
     around: takeover::Surroundings,
+    /// True while an heir is searched for.
+    searching: bool,
     /// Copies of files that are still there, which are not read.
     held: BTreeMap<Node, open::Held>,
     /// Compressed files that are not read.
@@ -93,6 +95,7 @@ impl Tailer {
             signals: Arc::new(Signals::default()),
             troubles: Troubles::default(),
             around: takeover::Surroundings::default(),
+            searching: false,
             held: BTreeMap::new(),
             passed_over: BTreeSet::new(),
             last_pass: now,
@@ -237,7 +240,7 @@ impl Tailer {
         let Some(mut file) = self.files.remove(&node) else { return };
         let (rest, lost) = file.rest(false);
         self.take(rest);
-        let (source, size, position) = (self.config.id, file.size_read(), file.position());
+        let (source, parked, position) = (self.config.id, file.parked(), file.position());
         let FilePosition { file, offset } = position;
         if lost > 0 {
             add(&self.stats.lost_files, 1);
@@ -251,7 +254,7 @@ impl Tailer {
         }
         add(&self.stats.finished_files, 1);
         // While it exists it is known, so that it is not read again should it turn up.
-        if !self.tracker.park(position, size) {
+        if !self.tracker.park(position, parked) {
             self.outbox.push_back(SourceEvent::FileGone { source, file });
         }
         set(&self.stats.open_files, self.files.len() as u64);
@@ -318,7 +321,7 @@ impl Tailer {
     fn park(&mut self, node: Node) {
         if let Some(file) = self.files.remove(&node) {
             debug!(source = self.config.id.0, file = %file.id(), "closed until it grows");
-            self.tracker.park(file.position(), file.size_read());
+            self.tracker.park(file.position(), file.parked());
         }
     }
 

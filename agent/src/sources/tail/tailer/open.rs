@@ -16,7 +16,7 @@ use super::{
         config::Start,
         file::{self, TailedFile},
         heir::{self, Candidate, Heir, Wanted},
-        plan::{Found, Node, Opening, Place},
+        plan::{Found, Node, Opening, Parked, Place},
     },
     Tailer,
 };
@@ -68,8 +68,12 @@ impl Tailer {
             return Ok(());
         }
         let place = self.place(&found, &mut body, &head)?;
-        for gone in place.gone {
-            self.inherit_replaced(gone);
+        for (gone, fully_read) in place.gone {
+            if fully_read {
+                self.outbox.push_back(SourceEvent::FileGone { source: self.config.id, file: gone.file });
+            } else {
+                self.inherit_replaced(gone);
+            }
         }
         match place.resume {
             Some(known) => self.resume(opening, Heir { found, body, head }, known),
@@ -88,7 +92,7 @@ impl Tailer {
             && !body.reaches(known.offset)?
         {
             place.resume = None;
-            place.gone.push(known);
+            place.gone.push((known, false));
         }
         Ok(place)
     }
@@ -101,8 +105,9 @@ impl Tailer {
             self.outbox.push_back(SourceEvent::Refingerprint { source, old: known.file, new });
         }
         let position = FilePosition { file: new, ..known };
+        // Should more come to a file that was rotated away, it is opened again.
         if opening.rotated && body.ends_at(known.offset)? {
-            self.tracker.adopt(position, Some(found.size));
+            self.tracker.adopt(position, Some(Parked::of(&found)));
             return Ok(());
         }
         self.read_from(opening, Heir { found, body, head }, known.offset)
@@ -214,7 +219,7 @@ impl Tailer {
         let file = file::identity(found.node, head);
         let position = FilePosition { file, offset: found.size };
         self.outbox.push_back(SourceEvent::FileFound { source, position });
-        self.tracker.adopt(position, Some(found.size));
+        self.tracker.adopt(position, Some(Parked::of(found)));
         self.held.remove(&found.node);
     }
 

@@ -6,6 +6,7 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     path::{Path, PathBuf},
+    sync::atomic::Ordering::Relaxed,
     time::Instant,
 };
 
@@ -20,7 +21,7 @@ use super::{
         file,
         heir::{self, Candidate, Heir, Search, Wanted},
         names::{self, Age},
-        plan::{Found, Node, Opening, Reached},
+        plan::{Found, Node, Opening, Parked, Reached},
         scan::{Scan, Scanner},
     },
     Tailer,
@@ -78,7 +79,8 @@ impl Surroundings {
 
 impl Tailer {
     /// The file was truncated or written anew in place: what was in it goes on in its heir, if
-    /// there is one, and what is in it now is new.
+    /// there is one, and what is in it now is new. Of a file with a rotated name that is not
+    /// sure: another one may have been copied over it, so the next pass finds out what it is.
     pub(super) fn replaced(&mut self, node: Node) {
         let Some(file) = self.files.get(&node) else { return };
         let (wanted, head) = (file.wanted(), file.head().to_vec());
@@ -90,6 +92,10 @@ impl Tailer {
         let path = self.tracker.path(node).to_owned();
         self.tracker.close(node);
         let Some(mut file) = self.files.remove(&node) else { return };
+        if self.around.is_relative(&path) {
+            self.signals.pass.store(true, Relaxed);
+            return;
+        }
         if let Err(error) = file.restart() {
             return self.complain(&path, &error);
         }
@@ -174,8 +180,8 @@ impl Tailer {
         }
         let position = FilePosition { file: file::identity(found.node, &head), ..old };
         self.rename(old.file, position.file, &found.path);
-        self.tracker.adopt(position, complete.then_some(found.size));
-        self.signals.pass.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.tracker.adopt(position, complete.then_some(Parked::of(&found)));
+        self.signals.pass.store(true, Relaxed);
         true
     }
 
@@ -205,6 +211,10 @@ impl Tailer {
     }
 
     fn search(&mut self, wanted: &Wanted) -> Option<Heir> {
+        if !std::mem::replace(&mut self.searching, true) {
+            self.drop_overwritten();
+            self.searching = false;
+        }
         match heir::find(wanted, self.candidates()) {
             Search::Nothing => None,
             Search::Heir(heir) => Some(*heir),
@@ -216,6 +226,33 @@ impl Tailer {
                      gone, and nothing tells which: none of them is read"
                 );
                 None
+            }
+        }
+    }
+
+    /// Files with rotated names that others were copied over are what they were no longer, and may
+    /// be heirs now.
+    fn drop_overwritten(&mut self) {
+        let around = &self.around;
+        let open = self.files.keys().copied();
+        let relative = open.filter(|node| around.is_relative(self.tracker.path(*node)));
+        for node in relative.collect::<Vec<_>>() {
+            if let Err(error) = self.look(node) {
+                self.unreadable(node, &error);
+            }
+        }
+        for found in self.scanner.list(&self.around.directories) {
+            if !self.tracker.has_changed(&found) {
+                continue;
+            }
+            // What cannot be opened now is looked at by the next pass.
+            let Ok((mut body, _)) = Body::open(&found.path) else { continue };
+            let Ok(head) = body.head() else { continue };
+            if !self.tracker.is_still(&found, &head) {
+                for FilePosition { file, .. } in self.tracker.drop_known(found.node) {
+                    let source = self.config.id;
+                    self.outbox.push_back(SourceEvent::FileGone { source, file });
+                }
             }
         }
     }
