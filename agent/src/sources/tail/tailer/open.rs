@@ -24,6 +24,8 @@ use super::{
 /// A file that looks like a copy of one that is still there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
+    /// Of which it is a copy.
+    original: Node,
     /// Since when it has not changed.
     since: Instant,
     size: u64,
@@ -174,6 +176,10 @@ impl Tailer {
         if body.is_packed() {
             return Ok(false);
         }
+        if let Some(original) = self.still_held(found) {
+            self.hold(found, head, original);
+            return Ok(true);
+        }
         for base in self.around.bases_of(&found.path) {
             if let Some(node) = self.tracker.node_at(&base) {
                 // It may have been truncated since, and this be its copy.
@@ -200,16 +206,26 @@ impl Tailer {
     /// truncated. If it stays as it is, everything in it is read in the other.
     fn hold(&mut self, found: &Found, head: &[u8], original: Node) {
         let now = Instant::now();
-        let fresh = Held { since: now, size: found.size, modified: found.modified };
+        let Found { size, modified, .. } = *found;
+        let fresh = Held { original, since: now, size, modified };
         let held = self.held.entry(found.node).or_insert(fresh);
         if (held.size, held.modified) != (found.size, found.modified) {
             *held = fresh;
         }
-        let quiet = now.saturating_duration_since(held.since) >= self.config.grace;
+        let quiet = now.saturating_duration_since(held.since) >= self.config.grace
+            || self.tracker.is_away(original);
         let read = self.files.get(&original).map_or(0, |file| file.position().offset);
         if quiet && found.size > 0 && read >= found.size {
             self.consume(found, head);
         }
+    }
+
+    /// The open file that was rotated away since this file, which has not changed, was found to be
+    /// a copy of it.
+    fn still_held(&self, found: &Found) -> Option<Node> {
+        let held = self.held.get(&found.node)?;
+        let unchanged = (held.size, held.modified) == (found.size, found.modified);
+        (unchanged && self.tracker.is_away(held.original)).then_some(held.original)
     }
 
     /// Everything in the file was read somewhere else.
