@@ -278,17 +278,23 @@ impl Tracker {
         known.any(|known| known.is_in(head, size))
     }
 
-    /// Forgets what is known under this inode, and answers with it.
-    pub(super) fn drop_known(&mut self, node: Node) -> Vec<FilePosition> {
+    /// Forgets what is known under this inode, and answers with it, and with whether it was read to
+    /// its end.
+    pub(super) fn drop_known(&mut self, node: Node) -> Vec<(FilePosition, bool)> {
         let known = self.known.remove(&node).unwrap_or_default();
-        known.into_iter().map(|known| known.position).collect()
+        known.iter().map(|known| (known.position, known.parked.is_some())).collect()
     }
 
-    /// True if something was known to be read to its end under this inode, and the file has
-    /// changed since.
-    pub(super) fn has_changed(&self, found: &Found) -> bool {
+    /// True if there is a position under this inode, and nothing says that the file is as it was.
+    pub(super) fn may_have_changed(&self, found: &Found) -> bool {
         let mut known = self.known.get(&found.node).into_iter().flatten();
-        known.any(|known| known.parked.is_some() && !known.parked_at(found))
+        known.any(|known| !known.parked_at(found))
+    }
+
+    /// True if the file was read to its end, closed, and has not changed since.
+    pub(super) fn is_parked(&self, found: &Found) -> bool {
+        let mut known = self.known.get(&found.node).into_iter().flatten();
+        known.any(|known| known.parked_at(found))
     }
 
     /// The file is being read from now on.

@@ -257,6 +257,7 @@ impl Tailer {
         if !self.tracker.park(position, parked) {
             self.outbox.push_back(SourceEvent::FileGone { source, file });
         }
+        self.forget_older();
         set(&self.stats.open_files, self.files.len() as u64);
     }
 
@@ -273,7 +274,11 @@ impl Tailer {
         let start = Instant::now();
         self.end_troubles();
         let scan = self.scanner.scan(&self.tracker.wanted());
-        self.around = takeover::Surroundings::new(&self.scanner, &scan);
+        let around = takeover::Surroundings::new(&self.scanner, &scan);
+        if around.differ(&self.around) {
+            self.tracker.note_rotation();
+        }
+        self.around = around;
         // First the watches: what happens from now on leads to another pass.
         watcher.follow(scan.directories, scan.names);
         let mut unreadable = Vec::new();
@@ -282,6 +287,7 @@ impl Tailer {
             unreadable.push(path);
         }
         self.look_at_changed(&scan.found);
+        self.settle_replaced(&scan.found);
         let waiting = self.tracker.waiting();
         for action in self.tracker.pass(start, &scan.found, &unreadable) {
             match action {

@@ -71,11 +71,7 @@ impl Tailer {
         }
         let place = self.place(&found, &mut body, &head)?;
         for (gone, fully_read) in place.gone {
-            if fully_read {
-                self.outbox.push_back(SourceEvent::FileGone { source: self.config.id, file: gone.file });
-            } else {
-                self.inherit_replaced(gone);
-            }
+            self.inherit_replaced(gone, fully_read);
         }
         match place.resume {
             Some(known) => self.resume(opening, Heir { found, body, head }, known),

@@ -2,12 +2,13 @@
 //! it moves to the heir, or is lost and said to be.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::atomic::Ordering::Relaxed,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use pipeline::line::{FileId, FilePosition, SourceEvent};
@@ -27,10 +28,15 @@ use super::{
     Tailer,
 };
 
+/// How many files of one name that were rotated away and read stay known.
+const REMEMBERED: usize = 2;
+
 /// What lies around the files of a source, as the last pass found it.
 #[derive(Debug, Default)]
 pub(super) struct Surroundings {
     directories: BTreeSet<PathBuf>,
+    /// When something was created, renamed or deleted in them last.
+    changed: BTreeMap<PathBuf, SystemTime>,
     /// The tailed files, by their names. Names of rotated ones go on from these.
     bases: BTreeMap<OsString, Vec<PathBuf>>,
 }
@@ -48,7 +54,15 @@ impl Surroundings {
                 bases.entry(name.to_owned()).or_default().push(path.to_owned());
             }
         }
-        Surroundings { directories: scan.directories.clone(), bases }
+        let directories = scan.directories.clone();
+        let modified = |path: &PathBuf| fs::metadata(path).and_then(|found| found.modified());
+        let changed = directories.iter().filter_map(|path| Some((path.clone(), modified(path).ok()?)));
+        Surroundings { changed: changed.collect(), directories, bases }
+    }
+
+    /// True if files were created, renamed or deleted since.
+    pub(super) fn differ(&self, earlier: &Self) -> bool {
+        self.changed != earlier.changed
     }
 
     /// True if the path has a name that a rotated file could have.
@@ -131,10 +145,14 @@ impl Tailer {
     }
 
     /// The file was truncated or replaced while it was not open.
-    pub(super) fn inherit_replaced(&mut self, position: FilePosition) {
+    pub(super) fn inherit_replaced(&mut self, position: FilePosition, fully_read: bool) {
+        let (source, FilePosition { file, offset }) = (self.config.id, position);
+        if fully_read {
+            self.outbox.push_back(SourceEvent::FileGone { source, file });
+            return;
+        }
         let wanted = Wanted { position, seen: None, vanished: false };
         if !self.inherit(&wanted) {
-            let (source, FilePosition { file, offset }) = (self.config.id, position);
             add(&self.stats.lost_files, 1);
             warn!(
                 source = source.0, %file, offset,
@@ -241,19 +259,28 @@ impl Tailer {
                 self.unreadable(node, &error);
             }
         }
-        for found in self.scanner.list(&self.around.directories) {
-            if !self.tracker.has_changed(&found) {
+        let listed = self.scanner.list(&self.around.directories);
+        self.settle_replaced(&listed);
+    }
+
+    /// Positions whose inodes are other files' by now, or whose files were truncated, move to their
+    /// heirs. Only after that it is known which files are new.
+    pub(super) fn settle_replaced(&mut self, found: &[Found]) {
+        let mut gone = Vec::new();
+        for found in found {
+            if !self.tracker.may_have_changed(found) {
                 continue;
             }
-            // What cannot be opened now is looked at by the next pass.
-            let Ok((mut body, _)) = Body::open(&found.path) else { continue };
+            // What cannot be read now is looked at by the next pass.
+            let Ok((mut body, metadata)) = Body::open(&found.path) else { continue };
             let Ok(head) = body.head() else { continue };
-            if !self.tracker.is_still(&found, &head) {
-                for FilePosition { file, .. } in self.tracker.drop_known(found.node) {
-                    let source = self.config.id;
-                    self.outbox.push_back(SourceEvent::FileGone { source, file });
-                }
+            let same = Node::of_metadata(&metadata) == found.node;
+            if same && !self.tracker.is_still(found, &head) {
+                gone.extend(self.tracker.drop_known(found.node));
             }
+        }
+        for (position, fully_read) in gone {
+            self.inherit_replaced(position, fully_read);
         }
     }
 
@@ -314,20 +341,39 @@ impl Tailer {
         }
     }
 
-    /// The oldest first.
+    /// What is newer than the oldest one that is known was not there when that one was read. The
+    /// oldest first.
     fn orphans_of(&self, mut family: Family<'_>) -> Vec<Found> {
-        let known = family.iter().filter(|(_, found)| self.tracker.has(found.node));
-        let newest = known.max_by(|(a, _), (b, _)| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-        let Some((age, anchor)) = newest.map(|(age, found)| (age.clone(), *found)) else {
-            return Vec::new();
-        };
-        family.retain(|(other, found)| {
+        family.sort_by(|(a, _), (b, _)| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+        let known = family.iter().position(|(_, found)| self.tracker.has(found.node));
+        let Some(known) = known else { return Vec::new() };
+        let (age, anchor) = family[known].clone();
+        let fresh = family.into_iter().filter(|(other, found)| {
             let opened_by_itself = found.matched && !found.packed;
             let newer = *other > age && found.modified >= anchor.modified;
             newer && !opened_by_itself && !self.tracker.has(found.node)
         });
-        family.sort_by(|(a, _), (b, _)| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-        family.into_iter().map(|(_, found)| found.clone()).collect()
+        fresh.map(|(_, found)| found.clone()).collect()
+    }
+
+    /// Of the files that were rotated away and read to their end the newest stay known: what is
+    /// newer than these was not seen. More would only be positions to keep. One that is not read to
+    /// its end keeps all that are newer.
+    pub(super) fn forget_older(&mut self) {
+        let listed = self.scanner.list(&self.around.directories);
+        let mut old = Vec::new();
+        for mut family in self.around.families(&listed).into_values() {
+            family.retain(|(_, found)| !found.matched && self.tracker.has(found.node));
+            family.sort_by(|(a, _), (b, _)| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+            family.truncate(family.len().saturating_sub(REMEMBERED));
+            let parked = family.iter().take_while(|(_, found)| self.tracker.is_parked(found));
+            old.extend(parked.map(|(_, found)| found.node));
+        }
+        for (FilePosition { file, .. }, _) in
+            old.into_iter().flat_map(|node| self.tracker.drop_known(node)).collect::<Vec<_>>()
+        {
+            self.outbox.push_back(SourceEvent::FileGone { source: self.config.id, file });
+        }
     }
 
     fn read_orphan(&mut self, found: Found, listed: &[Found]) -> io::Result<()> {

@@ -112,7 +112,10 @@ fn copytruncate(dir: &Path, lines: usize, each: usize, kept: usize, seen: &Atomi
         file.write_all(format!("line {line:06} {}\n", "x".repeat(line % 97)).as_bytes()).unwrap();
         if line % each == each - 1 {
             // What is so old that it is deleted must have been read.
-            until("it was read", || seen.load(Relaxed) + (kept - 1) * each > line);
+            until("it was read", || {
+                let seen = seen.load(Relaxed);
+                seen > 0 && seen + (kept - 1) * each > line
+            });
             (1..kept).rev().for_each(|n| drop(fs::rename(name(n), name(n + 1))));
             fs::copy(dir.join("a.log"), name(1)).unwrap();
             file.set_len(0).unwrap();
@@ -122,6 +125,7 @@ fn copytruncate(dir: &Path, lines: usize, each: usize, kept: usize, seen: &Atomi
 
 fn busy_copytruncate(pattern: &str, pace: u64) {
     const LINES: usize = 20_000;
+    let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false).with_writer(std::io::stderr).try_init();
     let mut bench = Bench::new(&[pattern]);
     let (dir, seen) = (bench.dir.path().to_owned(), Arc::new(AtomicUsize::new(0)));
     bench.append("a.log", "");
@@ -136,6 +140,7 @@ fn busy_copytruncate(pattern: &str, pace: u64) {
         lines.extend(bench.next_lines(enough));
         bench.stop();
         lines.append(&mut bench.next_lines(0));
+        eprintln!("STOP {} last {:.12} {:?}", lines.len(), lines.last().unwrap(), bench.positions.iter().map(|(k,v)| (k.inode, k.fingerprint.len, *v)).collect::<Vec<_>>());
         seen.store(lines.len(), Relaxed);
     }
     writer.join().unwrap();
