@@ -13,6 +13,7 @@ mod liar;
 mod node;
 mod partition;
 mod refusals;
+mod rotation;
 mod rsyslog;
 mod seals;
 mod spine;
