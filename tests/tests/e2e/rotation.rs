@@ -80,7 +80,6 @@ fn torment(agent: &mut Process, site: &Site, control: &Control, seed: u64) -> us
         kills += 1;
         control.down();
         *agent = site.start_agent("gw01").unwrap();
-        control.up();
     }
     kills
 }

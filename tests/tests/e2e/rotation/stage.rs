@@ -57,14 +57,24 @@ impl Control {
         state.playing == 0
     }
 
-    /// The agent is down; comes back when nobody wants that any more.
+    /// The agent is down; comes back when nobody wants that any more, and it is to be started.
     pub fn down(&self) {
         self.change(|state| state.up = false);
-        self.wait("the agent may start", |state| (state.want_down == 0).then_some(()));
+        let deadline = Instant::now() + LIMIT;
+        while !self.may_start() {
+            assert!(Instant::now() < deadline, "a case keeps the agent down");
+            self.wait(Duration::from_millis(200), |state| state.want_down == 0);
+        }
     }
 
-    pub fn up(&self) {
-        self.change(|state| state.up = true);
+    /// From the moment that it is true nobody finds the agent down.
+    fn may_start(&self) -> bool {
+        let mut state = self.lock();
+        state.up = state.want_down == 0;
+        let up = state.up;
+        drop(state);
+        self.changed.notify_all();
+        up
     }
 
     pub fn publish(&self, ledger: Ledger) {
@@ -76,14 +86,14 @@ impl Control {
         self.changed.notify_all();
     }
 
-    fn wait<T>(&self, what: &str, condition: impl Fn(&State) -> Option<T>) -> T {
-        let deadline = Instant::now() + LIMIT;
+    /// False if the condition does not come true within the limit.
+    fn wait(&self, limit: Duration, condition: impl Fn(&State) -> bool) -> bool {
+        let deadline = Instant::now() + limit;
         let mut state = self.lock();
         loop {
-            if let Some(found) = condition(&state) {
-                return found;
+            if condition(&state) || Instant::now() > deadline {
+                return condition(&state);
             }
-            assert!(Instant::now() < deadline, "{what}: not within {LIMIT:?}");
             let waited = self.changed.wait_timeout(state, Duration::from_millis(200));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -99,11 +109,14 @@ pub struct Stage {
     control: Arc<Control>,
     dice: Dice,
     number: usize,
+    /// Lines were waited for in vain.
+    lost: bool,
 }
 
 impl Stage {
     pub fn new(name: &'static str, dir: PathBuf, control: Arc<Control>, seed: u64) -> Self {
-        Stage { name, expected: Vec::new(), dir, control, dice: Dice::new(seed), number: 0 }
+        let (expected, dice) = (Vec::new(), Dice::new(seed));
+        Stage { name, expected, dir, control, dice, number: 0, lost: false }
     }
 
     pub fn end(&self) -> End {
@@ -173,20 +186,22 @@ impl Stage {
     }
 
     /// Waits until all lines are in the ledger: what comes next destroys what was not read.
-    pub fn taken(&self) {
-        self.control.wait(&format!("{}: lines in the ledger", self.name), |state| {
-            let found = state.ledger.get(self.name).map_or(0, Vec::len);
-            (found >= self.expected.len()).then_some(())
-        });
+    pub fn taken(&mut self) {
+        // What is missing after that is judged in the end; whoever waits again waits for the rest.
+        let there = |state: &State| state.ledger.get(self.name).map_or(0, Vec::len);
+        let all = self.expected.len();
+        if !self.lost && !self.control.wait(LIMIT / 2, |state| there(state) >= all) {
+            self.lost = true;
+        }
     }
 
     /// Does something while the agent is down.
     pub fn down(&mut self, act: impl FnOnce(&mut Self)) {
         self.control.change(|state| state.want_down += 1);
-        self.control.wait("the agent is down", |state| (!state.up).then_some(()));
+        assert!(self.control.wait(LIMIT, |state| !state.up), "the agent is not killed");
         act(self);
         self.control.change(|state| state.want_down -= 1);
-        self.control.wait("the agent is up", |state| state.up.then_some(()));
+        assert!(self.control.wait(LIMIT, |state| state.up), "the agent is not started");
     }
 
     pub fn rename(&mut self, from: &str, to: &str) {
