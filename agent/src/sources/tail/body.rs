@@ -276,9 +276,12 @@ pub(super) mod tests {
         let log: Vec<u8> = (0..300_000u32).flat_map(|n| n.to_be_bytes()).collect();
         let (front, back) = log.split_at(400_001);
         let two_members = [gzip(front), gzip(back)].concat();
-        for (name, packed) in
-            [("a.gz", gzip(&log)), ("a.gz", two_members), ("a.zst", zstd(&log)), ("a.1", zstd(&log))]
-        {
+        for (name, packed) in [
+            ("a.gz", gzip(&log)),
+            ("a.gz", two_members),
+            ("a.zst", zstd(&log)),
+            ("a.1", zstd(&log)),
+        ] {
             let mut body = body(name, &packed);
             assert!(body.is_packed());
             assert_eq!(body.head().unwrap(), log[..1024]);

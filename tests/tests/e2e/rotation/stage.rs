@@ -46,10 +46,10 @@ impl Control {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True if all cases are through; otherwise waits so long, or until somebody wants the agent down.
+    /// True if all cases are through; otherwise waits so long.
     pub fn wait_for_end(&self, limit: Duration) -> bool {
         let state = self.lock();
-        let waits = |state: &mut State| state.playing > 0 && (state.want_down == 0 || !state.up);
+        let waits = |state: &mut State| state.playing > 0;
         let (state, _) = self
             .changed
             .wait_timeout_while(state, limit, waits)
@@ -129,7 +129,7 @@ impl Stage {
 
     /// Waits a random moment. The moment is the point: it is no wait for anything.
     pub fn pause(&mut self) {
-        std::thread::park_timeout(Duration::from_micros(self.dice.below(60_000)));
+        std::thread::park_timeout(Duration::from_micros(self.dice.below(20_000)));
     }
 
     /// Opens a file as a program does that logs into it.
@@ -165,7 +165,7 @@ impl Stage {
     pub fn write_line(&mut self, file: &mut File, line: Vec<u8>) {
         let torn = self.dice.below(line.len() as u64 + 1) as usize;
         let bytes = [&line[..], b"\n"].concat();
-        let (front, back) = bytes.split_at(if torn % 4 == 0 { torn } else { 0 });
+        let (front, back) = bytes.split_at(if torn.is_multiple_of(4) { torn } else { 0 });
         file.write_all(front).unwrap();
         file.write_all(back).unwrap();
         self.expected.push(line);

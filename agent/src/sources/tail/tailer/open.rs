@@ -126,12 +126,7 @@ impl Tailer {
     }
 
     /// The file is open, and read from this offset.
-    pub(super) fn read_from(
-        &mut self,
-        opening: &Opening,
-        heir: Heir,
-        base: u64,
-    ) -> io::Result<()> {
+    pub(super) fn read_from(&mut self, opening: &Opening, heir: Heir, base: u64) -> io::Result<()> {
         let (source, Heir { found, body, head }) = (self.config.id, heir);
         let file = TailedFile::new(body, found.node, head, base, source, self.config.max_line)?;
         let path = opening.path.display();

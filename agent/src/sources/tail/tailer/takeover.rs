@@ -56,7 +56,8 @@ impl Surroundings {
         }
         let directories = scan.directories.clone();
         let modified = |path: &PathBuf| fs::metadata(path).and_then(|found| found.modified());
-        let changed = directories.iter().filter_map(|path| Some((path.clone(), modified(path).ok()?)));
+        let changed =
+            directories.iter().filter_map(|path| Some((path.clone(), modified(path).ok()?)));
         Surroundings { changed: changed.collect(), directories, bases }
     }
 
@@ -288,10 +289,8 @@ impl Tailer {
     fn candidates(&self) -> Vec<Candidate> {
         let listed = self.scanner.list(&self.around.directories).into_iter();
         let unknown = listed.filter(|found| !self.tracker.has(found.node));
-        let candidate = |found: Found| Candidate {
-            relative: self.around.is_relative(&found.path),
-            found,
-        };
+        let candidate =
+            |found: Found| Candidate { relative: self.around.is_relative(&found.path), found };
         unknown.map(candidate).collect()
     }
 

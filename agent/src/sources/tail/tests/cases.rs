@@ -76,7 +76,8 @@ impl Bench {
                     file.device += 1;
                     (file, offset)
                 };
-                self.positions = std::mem::take(&mut self.positions).into_iter().map(moved).collect();
+                self.positions =
+                    std::mem::take(&mut self.positions).into_iter().map(moved).collect();
             }
             Remove(name) => fs::remove_file(self.path(name)).unwrap(),
             Mkdir(name) => fs::create_dir(self.path(name)).unwrap(),
