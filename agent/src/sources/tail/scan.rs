@@ -18,6 +18,9 @@ use super::{
     plan::{Found, Node},
 };
 
+/// How often a directory is listed, at most, if it changes meanwhile.
+const LISTINGS: usize = 3;
+
 /// How many files of a directory are looked at when the rest of one is searched for.
 const MAX_LISTED: usize = 16_384;
 
@@ -95,25 +98,38 @@ impl Scanner {
 
     /// All files of these directories, each once, whatever their names.
     pub(super) fn list(&self, directories: &BTreeSet<PathBuf>) -> Vec<Found> {
-        let mut files: BTreeMap<Node, Found> = BTreeMap::new();
+        let mut files = BTreeMap::new();
         for directory in directories {
-            // What cannot be read is reported by each pass.
-            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-            for entry in entries.take(MAX_LISTED) {
-                let path = entry.path();
-                let Ok(metadata) = entry.metadata() else { continue };
-                if !metadata.is_file() {
-                    continue;
-                }
-                let found = Found::new(path, &metadata, false);
-                let matched = self.matches(&found.path);
-                let file = files.entry(found.node).or_insert(found.clone());
-                if matched {
-                    *file = Found { matched, ..found };
+            let changed = || fs::metadata(directory).and_then(|found| found.modified()).ok();
+            // A file that is renamed meanwhile can be missed.
+            for _ in 0..LISTINGS {
+                let before = changed();
+                self.list_one(directory, &mut files);
+                if before == changed() {
+                    break;
                 }
             }
         }
         files.into_values().collect()
+    }
+
+    fn list_one(&self, directory: &Path, files: &mut BTreeMap<Node, Found>) {
+        // What cannot be read is reported by each pass.
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        for entry in entries.take(MAX_LISTED) {
+            let path = entry.path();
+            let Ok(metadata) = entry.metadata() else { continue };
+            if !metadata.is_file() {
+                continue;
+            }
+            let matched = self.matches(&path);
+            let found = Found::new(path, &metadata, matched);
+            match files.get(&found.node) {
+                // Of several names one that a pattern matches counts.
+                Some(other) if other.matched && !matched && other.path.exists() => {}
+                _ => drop(files.insert(found.node, found)),
+            }
+        }
     }
 
     /// The paths that are configured and are no globs.
