@@ -140,7 +140,8 @@ impl Scanner {
         })
     }
 
-    fn matches(&self, path: &Path) -> bool {
+    /// True if a pattern matches the path, whether there is a file or not.
+    pub(super) fn matches(&self, path: &Path) -> bool {
         let matched = self.patterns.iter().any(|pattern| match pattern {
             Pattern::Path(fixed) => fixed == path,
             Pattern::Glob { glob, .. } => glob.matches_path_with(path, OPTIONS),

@@ -47,11 +47,19 @@ type Family<'a> = Vec<(Age, &'a Found)>;
 impl Surroundings {
     pub(super) fn new(scanner: &Scanner, scan: &Scan) -> Self {
         let matched = scan.found.iter().filter(|found| found.matched);
-        let paths = matched.map(|found| found.path.as_path()).chain(scanner.fixed_paths());
+        let matched: Vec<_> = matched.map(|found| found.path.clone()).collect();
+        // The file itself may not be there now.
+        let absent = matched.iter().flat_map(|path| {
+            let stems =
+                names::stems(path).filter(|stem| names::age(path, Path::new(stem)).is_some());
+            stems.map(|stem| path.with_file_name(stem)).filter(|base| scanner.matches(base))
+        });
+        let fixed = scanner.fixed_paths().map(Path::to_owned);
+        let paths: BTreeSet<PathBuf> = absent.chain(fixed).chain(matched.clone()).collect();
         let mut bases: BTreeMap<OsString, Vec<PathBuf>> = BTreeMap::new();
-        for path in paths.collect::<BTreeSet<_>>() {
+        for path in paths {
             if let Some(name) = path.file_name() {
-                bases.entry(name.to_owned()).or_default().push(path.to_owned());
+                bases.entry(name.to_owned()).or_default().push(path);
             }
         }
         let directories = scan.directories.clone();

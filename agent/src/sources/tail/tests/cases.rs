@@ -403,6 +403,11 @@ fn compressed_moved_and_unseen_files_are_read_to_their_end_and_never_raw() {
             append("a.log", "2\n"), Rename("a.log", "a.log.1"), Zstd("a.log.1", "a.log.1.zst"),
             append("a.log", "3\n"), Start, any_order(["2", "3"]), Stop, Start,
         ]),
+        ("compressed while down, and not created again", STAR, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Stop,
+            append("a.log", "2\n"), Rename("a.log", "a.log.1"), Zstd("a.log.1", "a.log.1.zst"),
+            Start, expect(["2"]), append("a.log", "3\n"), expect(["3"]),
+        ]),
         ("compressed by and by", STAR, vec![
             append("a.log", "1\n"), Start, expect(["1"]), Rename("a.log", "a.log.1"),
             append("a.log", "2\n"), expect(["2"]), Gzip("a.log.1", "a.log.2.gz"),
