@@ -6,9 +6,10 @@ use std::{
 };
 
 /// Packages, and a file that shows that each is there.
-const NEEDED: [(&str, &[&str]); 8] = [
+const NEEDED: [(&str, &[&str]); 9] = [
     ("curl", &["/usr/bin/curl"]),
     ("iproute2", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"]),
+    ("logrotate", &["/usr/sbin/logrotate"]),
     ("rsyslog", &["/usr/sbin/rsyslogd"]),
     (
         "rsyslog-gnutls",

@@ -7,7 +7,7 @@ use pipeline::{MAX_LINE, line::SourceId};
 use service::config::ConfigError;
 
 use super::{MAX_SOURCE_NAME, SourceConfig, SourceKind, SyslogConfig, meaning::At, written};
-use crate::sources::tail::{Start, TailConfig};
+use crate::sources::tail::{Start, TailConfig, Watch};
 
 /// The longest line or message that can be configured, in KiB.
 const MAX_LINE_KIB: u64 = (MAX_LINE >> 10) as u64;
@@ -49,6 +49,10 @@ impl At<'_> {
         tail.start = match file.start {
             written::Start::Beginning => Start::Beginning,
             written::Start::End => Start::End,
+        };
+        tail.watch = match file.watch {
+            written::Watch::System => Watch::System,
+            written::Watch::Poll => Watch::Poll,
         };
         tail.check().map_err(|problem| self.0.error(&format!("{table}.paths"), problem))?;
         let format = self.extractor(&table, file.format, file.pattern, file.fields)?;

@@ -71,7 +71,17 @@ pub(super) struct File {
     pub(super) fields: Fields,
     #[serde(default)]
     pub(super) start: Start,
+    #[serde(default)]
+    pub(super) watch: Watch,
     pub(super) max_line_kib: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Watch {
+    #[default]
+    System,
+    Poll,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]

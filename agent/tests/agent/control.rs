@@ -38,6 +38,11 @@ async fn an_operator_sees_how_far_each_source_came_and_when_the_ledger_last_answ
     let source = &shown["sources"][0];
     assert_eq!((&source["name"], &source["kind"]), (&"kong".into(), &"file".into()), "{shown}");
     assert_eq!((&source["lines"], &source["lag_bytes"]), (&2.into(), &3.into()), "{shown}");
+    until("the file's position is shown", || {
+        let file = &status(&machine)["sources"][0]["files"][0];
+        (&file["position"], &file["size"]) == (&8.into(), &11.into())
+    })
+    .await;
     assert!(source["last_receipt"].is_string() && source["last_line"].is_string(), "{shown}");
     assert_eq!(shown["sources"][1]["last_receipt"], serde_json::Value::Null, "{shown}");
 

@@ -14,6 +14,7 @@ mod node;
 mod outage;
 mod partition;
 mod refusals;
+mod rotation;
 mod rsyslog;
 mod seals;
 mod spine;
