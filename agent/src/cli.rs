@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use clap_complete::Shell;
+use pipeline::Format;
 
 /// Where packages put the configuration.
 const DEFAULT_CONFIG: &str = "/etc/logseal/agent.toml";
@@ -37,6 +41,12 @@ pub enum Command {
     ///
     /// Prints what is wrong with its file and line. Can be used while the agent runs.
     Check(ReportArgs),
+    /// Show what would be extracted from the lines of a file, and send nothing
+    ///
+    /// Only the sources of the configuration are looked at; certificates and a spool need not be there.
+    /// Exit codes: 0 if something was extracted from at least one line, 1 if not, 2 if the
+    /// lines could not be tried.
+    Try(TryArgs),
     /// Print the agent's vkey, for an operator to enrol; makes the key if there is none
     ///
     /// The key file is made once, readable by its owner only, and never overwritten. Run this as the
@@ -47,6 +57,19 @@ pub enum Command {
     ///
     /// One row a period, the sum, and what it means. Needs [shadow] in the configuration.
     Shadow(ShadowArgs),
+    /// Ask the running agent what it is doing: ledger, spool, and each source
+    ///
+    /// Exit code 0 if all is well, 1 if something needs attention (no node connected, sources held
+    /// back or not running), 2 if no agent answers.
+    Status(AskArgs),
+    #[cfg(feature = "top")]
+    /// Watch the running agent: the same as status, once a second, until 'q' is pressed
+    Top(TopArgs),
+    /// Watch records as the running agent seals them, until Ctrl-C
+    ///
+    /// Shows each record as it will stand in the ledger. Watching costs the agent next to nothing;
+    /// records that come faster than they can be shown pass by, and how many did is said.
+    Tap(TapArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -89,6 +112,85 @@ pub struct ShadowArgs {
     pub check: bool,
 }
 
+/// Which running agent to ask.
+#[derive(Debug, Args)]
+pub struct SocketArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub config: ConfigArgs,
+    /// The agent's local socket, instead of the one that the configuration leads to
+    #[arg(long, value_name = "SOCKET", conflicts_with = "config")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Which running agent to ask, and how to answer.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub agent: SocketArgs,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which running agent to watch.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub agent: SocketArgs,
+    /// Seconds between two looks
+    #[arg(long, short, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub delay: u64,
+}
+
+/// Which records to watch.
+#[derive(Debug, Args)]
+pub struct TapArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub agent: SocketArgs,
+    /// Only records of this source
+    #[arg(long, short, value_name = "NAME")]
+    pub source: Option<String>,
+    /// End after so many records
+    #[arg(long, short = 'n', value_name = "COUNT")]
+    pub count: Option<u64>,
+    /// One JSON object a record
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which lines to try, and as what.
+#[derive(Debug, Args)]
+pub struct TryArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub config: ConfigArgs,
+    /// The source of the configuration whose lines these are; not needed if it is the only one
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// Take the lines for this format, without a configuration
+    #[arg(long, value_name = "FORMAT", conflicts_with_all = ["config", "source"], value_parser = formats())]
+    pub format: Option<Format>,
+    /// Take each line for a syslog message, and what it carries for the line
+    #[arg(long)]
+    pub syslog: bool,
+    /// Answer in JSON: an object for each line, and one for the summary
+    #[arg(long)]
+    pub json: bool,
+    /// Look at so many lines only
+    #[arg(long, value_name = "N")]
+    pub lines: Option<u64>,
+    /// The file with the lines; - is the standard input
+    pub file: PathBuf,
+}
+
+fn formats() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(|name| name.parse::<Format>())
+}
+
 /// The command line, for completions and the manual.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -104,8 +206,13 @@ mod tests {
         for line in [
             "logseal-agent run --config /etc/logseal/agent.toml",
             "logseal-agent check --config a.toml --json",
+            "logseal-agent try --source kong /var/log/kong/access.log",
+            "logseal-agent try --format nginx-json --json --lines 100 -",
             "logseal-agent key",
             "logseal-agent shadow --config a.toml --json --since 24h --check",
+            "logseal-agent status --json",
+            "logseal-agent top --delay 2",
+            "logseal-agent tap --source kong -n 10 --json",
             "logseal-agent completions bash",
             "logseal-agent man",
         ] {

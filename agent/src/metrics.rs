@@ -65,6 +65,10 @@ pub struct Metrics {
     pub spool_limit_bytes: Gauge,
     /// `spool_records_waiting`.
     pub spool_records_waiting: Gauge,
+    /// `spool_written_bytes_total`.
+    pub spool_written_bytes: Counter,
+    /// `spool_lasts_seconds`.
+    pub spool_lasts_seconds: Gauge,
     /// `spool_syncs_total`.
     pub spool_syncs: Counter,
     /// `held_back`, by reason: `limit` or `disk-full`.
@@ -77,6 +81,8 @@ pub struct Metrics {
     pub uplink_connections: Family<NodeLabel, Counter>,
     /// `uplink_problems_total`, by reason.
     pub uplink_problems: Family<ReasonLabel, Counter>,
+    /// `uplink_last_receipt_seconds`.
+    pub last_receipt: Gauge,
     /// `uplink_in_flight`.
     pub uplink_in_flight: Gauge,
     /// `certificate_expires_seconds`.
@@ -174,6 +180,17 @@ impl Metrics {
             "Records in the spool without a verified receipt",
             self.spool_records_waiting.clone(),
         );
+        all.register(
+            "spool_written_bytes",
+            "Bytes written to the spool",
+            self.spool_written_bytes.clone(),
+        );
+        all.register(
+            "spool_lasts_seconds",
+            "For how long the spool has room if no receipt comes, at the rate of the last minutes; \
+             ten years when hardly anything is written",
+            self.spool_lasts_seconds.clone(),
+        );
         all.register("spool_syncs", "Group writes made durable", self.spool_syncs.clone());
         all.register(
             "held_back",
@@ -205,6 +222,11 @@ impl Metrics {
             "uplink_problems",
             "Attempts and connections that ended for this reason",
             self.uplink_problems.clone(),
+        );
+        all.register(
+            "uplink_last_receipt_seconds",
+            "When the last receipt was verified, seconds since 1970; 0 before the first",
+            self.last_receipt.clone(),
         );
         all.register(
             "uplink_in_flight",
@@ -270,6 +292,7 @@ const SOURCE_COUNTERS: &[Field] = &[
 const SOURCE_GAUGES: &[Field] = &[
     ("source_open_files", "Files open for reading", |s| &s.open_files),
     ("source_waiting_files", "Files that wait because too many are open", |s| &s.waiting_files),
+    ("source_unreadable", "Files and directories that cannot be read now", |s| &s.unreadable_paths),
     ("source_lag_bytes", "Bytes in open files not taken over yet", |s| &s.lag_bytes),
     ("source_open_connections", "Connections open", |s| &s.open_connections),
 ];
@@ -312,7 +335,7 @@ mod tests {
         metrics.receipt_seconds.0.observe(0.02);
         metrics.uplink_connected.get_or_create(&NodeLabel { node: "n:1".into() }).set(1);
         let board = Board::default();
-        board.enter(SourceId(0), "kong").lines.store(7, Relaxed);
+        board.enter(SourceId(0), "kong", "file", String::new()).lines.store(7, Relaxed);
         let registry = metrics.registry(board);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

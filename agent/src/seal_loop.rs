@@ -15,10 +15,12 @@ use tokio::{
 };
 
 use crate::{
+    board::Board,
+    control::Tap,
     fatal::Alarm,
     leaves::LeafHashes,
     metrics::Metrics,
-    shadow::Tap,
+    shadow::Inlet,
     spool::{Ended, Inbox, Item},
 };
 
@@ -61,9 +63,13 @@ pub struct SealLoop {
     /// Where leaf hashes wait for the batch's receipt.
     pub leaves: Arc<LeafHashes>,
     /// Where sealed lines are compared with an old feed.
-    pub shadow: Option<Tap>,
+    pub shadow: Option<Inlet>,
     /// What it counts.
     pub metrics: Metrics,
+    /// Where it says whose lines were sealed.
+    pub board: Board,
+    /// Where batches can be watched.
+    pub tap: Tap,
     /// Whom it tells when it cannot go on.
     pub alarm: Alarm,
 }
@@ -111,12 +117,12 @@ impl SealLoop {
 
     fn take(&mut self, event: SourceEvent, now: Now) {
         match (&mut self.shadow, event) {
-            (Some(tap), SourceEvent::Chunk(chunk)) if tap.wants(chunk.source) => {
+            (Some(inlet), SourceEvent::Chunk(chunk)) if inlet.wants(chunk.source) => {
                 let numbers = self.pipeline.handle_lines(&chunk, now);
-                tap.sealed(chunk, numbers);
+                inlet.sealed(chunk, numbers);
             }
-            (Some(tap), event) => {
-                tap.observe(&event);
+            (Some(inlet), event) => {
+                inlet.observe(&event);
                 self.pipeline.handle_event(event, now);
             }
             (None, event) => self.pipeline.handle_event(event, now),
@@ -129,6 +135,8 @@ impl SealLoop {
             let received = first.sealed(now).filter(|_| batch.count > 0);
             self.metrics.batches_sealed.inc();
             self.metrics.records_sealed.inc_by(batch.count.into());
+            self.board.sealed(batch.seal.size, &outgoing.sources, now.wall);
+            self.tap.show(batch);
             self.leaves.put(batch.start, std::mem::take(&mut outgoing.sealed.leaves));
             self.inbox.put(Item { outgoing, received, sealed: now.wall })?;
         }

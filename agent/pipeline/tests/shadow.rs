@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
 
 use logseal_pipeline::{
-    Format, Now,
+    Extractor, Format, Now, SourceSettings,
     shadow::{Matcher, Ours, Report, Settings, Side, State, Verdict, table},
 };
 use proptest::prelude::*;
@@ -29,6 +29,11 @@ fn line(id: u64) -> String {
     )
 }
 
+fn source(syslog: bool, format: Format) -> SourceSettings {
+    let format = Extractor::new(format, &Default::default()).unwrap();
+    SourceSettings { name: "kong".into(), format, syslog }
+}
+
 fn message(line: &str) -> String {
     format!("<134>Nov 21 08:00:00 gw01 kong: {line}\n")
 }
@@ -52,7 +57,7 @@ impl World {
     fn ours(&mut self, line: &str) {
         let (record, end) = (self.record, self.record + 1);
         self.record = end;
-        let ours = Ours { line: line.as_bytes(), syslog: false, format: Format::Raw, record, end };
+        let ours = Ours { line: line.as_bytes(), source: &source(false, Format::Raw), record, end };
         self.matcher.ours(&ours, now(self.at));
     }
 
@@ -168,8 +173,8 @@ fn what_was_read_long_after_it_was_written_is_blamed_on_nobody() {
     for (record, age_s) in (0..).zip([0, settle_s - 1, settle_s + 2, 3600]) {
         let written = record::UnixSeconds(START / 1000 - age_s);
         let line = format!("<13>1 {written} gw01 kong - - - a line that was written {age_s} s ago");
-        let (syslog, format) = (true, Format::Raw);
-        let ours = Ours { line: line.as_bytes(), syslog, format, record, end: record + 1 };
+        let source = source(true, Format::Raw);
+        let ours = Ours { line: line.as_bytes(), source: &source, record, end: record + 1 };
         world.matcher.ours(&ours, now(0));
     }
     world.record = 4;
@@ -388,7 +393,8 @@ proptest! {
         for (ours, bytes, wait) in lines {
             world.wait(wait);
             if ours {
-                let line = Ours { line: &bytes, syslog: true, format: Format::Kong, record: world.record, end: world.record + 1 };
+                let (source, record) = (source(true, Format::Kong), world.record);
+                let line = Ours { line: &bytes, source: &source, record, end: record + 1 };
                 world.record += 1;
                 world.matcher.ours(&line, now(world.at));
             } else {

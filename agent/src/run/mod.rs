@@ -5,9 +5,20 @@
 //! from the sources through the pipeline to the spool.
 
 mod certificates;
+mod report;
 mod sources;
 
-use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
+pub(crate) use sources::settings;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use link::tls::FilesError;
 use pipeline::{Pipeline, RecordSettings};
@@ -20,13 +31,15 @@ use service::{
 };
 use tokio::sync::{mpsc, watch};
 
-use self::{certificates::Certificates, sources::Sources};
+use self::{certificates::Certificates, report::Reporter, sources::Sources};
 use crate::{
     board::Board,
     config::Config,
+    control::{Control, Tap},
     fatal::{Alarm, Alarms, Fatal},
     leaves::LeafHashes,
     metrics::Metrics,
+    pulse::Pulse,
     seal_key::SealKey,
     seal_loop::{Clock, MAX_EVENTS, SealLoop},
     shadow,
@@ -108,6 +121,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         let agent = Agent::open(config)?;
         tokio::spawn(agent.certificates.clone().watch(shutdown.clone()));
         agent.serve_metrics(shutdown.clone()).await?;
+        agent.serve_control(&shutdown);
         agent.run(shutdown, reload).await
     })
 }
@@ -120,6 +134,9 @@ struct Agent {
     spool: Spool,
     names: SourceNames,
     board: Board,
+    tap: Tap,
+    /// True while the ledger does not know the agent.
+    waiting: Arc<AtomicBool>,
     metrics: Metrics,
 }
 
@@ -136,7 +153,8 @@ impl Agent {
         let names = SourceNames::new(config.sources.iter().map(|source| source.name.as_str()));
         let (dir, options) = (&config.spool.dir, SpoolOptions::default());
         let spool = Spool::open(dir, options, owner, names.clone())?;
-        Ok(Agent { config, key, certificates, spool, names, board: Board::default(), metrics })
+        let (board, tap, waiting) = (Board::default(), Tap::default(), Arc::default());
+        Ok(Agent { config, key, certificates, spool, names, board, tap, waiting, metrics })
     }
 
     async fn serve_metrics(&self, shutdown: Shutdown) -> Result<(), RunError> {
@@ -147,11 +165,25 @@ impl Agent {
         Ok(())
     }
 
+    /// Records matter more than whoever wants to look: without a socket the agent works as well.
+    fn serve_control(&self, shutdown: &Shutdown) {
+        let (metrics, board, pulse) = (self.metrics.clone(), self.board.clone(), Pulse::default());
+        tokio::spawn(pulse.clone().run(metrics.clone(), board.clone(), shutdown.clone()));
+        let reporter =
+            Reporter::new(&self.config, Arc::clone(&self.waiting), metrics, board, pulse);
+        let answer = move || reporter.status();
+        match Control::bind(&self.config.socket(), answer, self.tap.clone()) {
+            Ok(control) => drop(tokio::spawn(control.serve(shutdown.clone()))),
+            Err(error) => tracing::error!(%error, "'status', 'top' and 'tap' will not work"),
+        }
+    }
+
     async fn run(mut self, mut shutdown: Shutdown, mut reload: Reload) -> Result<(), RunError> {
         let settings = self.uplink_settings();
         let ready_early = !self.spool.is_established();
         if ready_early {
             signals::ready();
+            self.waiting.store(true, Relaxed);
             tracing::info!("the spool is empty: sources start when the ledger knows this agent");
             let mut establishing = std::pin::pin!(establish(&settings));
             loop {
@@ -162,6 +194,7 @@ impl Agent {
                 }
             }
             self.spool.establish()?;
+            self.waiting.store(false, Relaxed);
         }
         let (alarm, alarms) = Alarm::pair();
         let running = self.start(Arc::new(settings), &alarm)?;
@@ -191,7 +224,7 @@ impl Agent {
         let waiting = backlog.end.0.saturating_sub(backlog.base.0);
         self.metrics.spool_records_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         self.metrics.receipted_size.set(i64::try_from(backlog.base.0).unwrap_or(i64::MAX));
-        let (tap, shadow) = shadow::start(&self.config, &self.board, &self.metrics).unzip();
+        let (inlet, shadow) = shadow::start(&self.config, &self.board, &self.metrics).unzip();
         let feed = Feed {
             reader: self.spool.reader(),
             durable: durably,
@@ -206,7 +239,7 @@ impl Agent {
             &self.spool,
             self.names,
             &self.certificates,
-            self.board,
+            self.board.clone(),
             tickets.clone(),
             sender,
         )?;
@@ -219,8 +252,10 @@ impl Agent {
             events,
             inbox: Arc::clone(&inbox),
             leaves,
-            shadow: tap,
+            shadow: inlet,
             metrics: self.metrics.clone(),
+            board: self.board,
+            tap: self.tap,
             alarm: alarm.clone(),
         };
         let writer = WriterParts {
@@ -256,6 +291,7 @@ impl Agent {
             evidence: beside.unwrap_or_else(|| "evidence".into()),
             timing: Timing { patience: config.patience, ..Timing::default() },
             metrics: self.metrics.clone(),
+            board: self.board.clone(),
         }
     }
 }
@@ -346,7 +382,7 @@ fn pipeline(config: &Config, key: SigningKey, spool: &Spool, clock: Clock) -> Pi
         agent: config.name.clone(),
         enterprise: config.enterprise,
         host: config.host.clone(),
-        sources: config.sources.iter().map(sources::settings).collect(),
+        sources: config.sources.iter().map(settings).collect(),
     };
     let (sealing, origin) = (config.sealing, config.origin.clone());
     Pipeline::new(settings, sealing, origin, key, spool.log(), clock.now())

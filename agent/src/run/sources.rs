@@ -104,7 +104,8 @@ impl Sources {
     ) -> Result<(), RunError> {
         let id = self.numbers[&source.name];
         let (phase, shutdown) = watch::channel(Phase::Run);
-        let stats = self.board.enter(id, &source.name);
+        let (kind, from) = (source.kind.label(), source.kind.from());
+        let stats = self.board.enter(id, &source.name, kind, from);
         let known = self.dormant.get(&source.name).cloned().unwrap_or_default();
         let outlet = Outlet {
             id,
@@ -277,10 +278,10 @@ impl Sources {
 }
 
 /// How a source's lines become records.
-pub(super) fn settings(source: &SourceConfig) -> SourceSettings {
+pub(crate) fn settings(source: &SourceConfig) -> SourceSettings {
     SourceSettings {
         name: source.name.clone(),
-        format: source.format,
+        format: source.format.clone(),
         syslog: source.kind.is_syslog(),
     }
 }

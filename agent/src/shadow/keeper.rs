@@ -18,8 +18,8 @@ use super::{
     Delivery, Messages,
     behind::Behind,
     folder::{Folder, FolderError, load_all},
+    inlet::{Incoming, SealedLines},
     late::Late,
-    tap::{SealedLines, Tapped},
     udp::Listener,
 };
 use crate::{config::ShadowConfig, metrics::Metrics, seal_loop::Clock};
@@ -81,7 +81,7 @@ impl Keeper {
     /// Works until the seal thread has ended.
     pub(super) async fn run(
         mut self,
-        mut sealed: Tapped,
+        mut sealed: Incoming,
         mut deliveries: mpsc::Receiver<Delivery>,
         udp: Option<&Listener>,
     ) {
@@ -105,9 +105,8 @@ impl Keeper {
     fn ours(&mut self, sealed: &SealedLines) {
         let now = self.clock.now();
         for (line, numbers) in sealed.chunk.iter().zip(sealed.numbers.windows(2)) {
-            let SealedLines { syslog, format, .. } = *sealed;
-            let (record, end) = (numbers[0].0, numbers[1].0);
-            self.matcher.ours(&Ours { line, syslog, format, record, end }, now);
+            let (source, record, end) = (&*sealed.source, numbers[0].0, numbers[1].0);
+            self.matcher.ours(&Ours { line, source, record, end }, now);
         }
     }
 
@@ -136,7 +135,7 @@ impl Keeper {
                 .is_none_or(|host| hosts.iter().any(|name| name.as_bytes() == host))
     }
 
-    fn tick(&mut self, sealed: &Tapped, udp: Option<&Listener>) {
+    fn tick(&mut self, sealed: &Incoming, udp: Option<&Listener>) {
         let now = self.clock.now();
         self.matcher.missed(Side::Sealed, sealed.missed(), now);
         if let Some(Ok(dropped)) = udp.map(Listener::dropped) {

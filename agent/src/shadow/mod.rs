@@ -13,9 +13,9 @@
 mod behind;
 mod file;
 pub mod folder;
+mod inlet;
 mod keeper;
 mod late;
-mod tap;
 mod tcp;
 mod udp;
 
@@ -31,7 +31,7 @@ use crate::{
     shadow::{behind::Behind, keeper::Keeper},
 };
 
-pub use tap::Tap;
+pub use inlet::Inlet;
 
 /// How many groups of messages wait for the keeper, at most. One has up to 256 KiB, or one message.
 const MAX_GROUPS: usize = 32;
@@ -88,9 +88,9 @@ enum ShadowError {
     Machine(#[from] io::Error),
 }
 
-/// Starts shadow mode, if it is configured. The thread ends when the tap is gone. What hinders it is
+/// Starts shadow mode, if it is configured. The thread ends when the inlet is gone. What hinders it is
 /// logged: evidence does not wait for a comparison.
-pub fn start(config: &Config, board: &Board, metrics: &Metrics) -> Option<(Tap, JoinHandle<()>)> {
+pub fn start(config: &Config, board: &Board, metrics: &Metrics) -> Option<(Inlet, JoinHandle<()>)> {
     let shadow = config.shadow.as_ref()?;
     let started = start_keeper(config, shadow, board, metrics);
     started
@@ -105,12 +105,12 @@ fn start_keeper(
     shadow: &ShadowConfig,
     board: &Board,
     metrics: &Metrics,
-) -> Result<(Tap, JoinHandle<()>), ShadowError> {
+) -> Result<(Inlet, JoinHandle<()>), ShadowError> {
     let folder = folder::Folder::open(&shadow.dir, shadow.settings.period_s)?;
     let udp = shadow.udp.map(|address| udp::bind(address, shadow.receive_buffer)).transpose()?;
     let tcp = shadow.tcp.map(tcp::bind).transpose()?;
     let (sender, deliveries) = mpsc::channel(MAX_GROUPS);
-    let (tap, sealed) = Tap::new(shadow, config);
+    let (inlet, sealed) = Inlet::new(shadow, config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let behind = Behind::new(board.clone(), metrics.clone(), shadow.sources.clone());
     let agent = config.name.to_string();
@@ -128,7 +128,7 @@ fn start_keeper(
             drop((udp, file));
         });
     })?;
-    Ok((tap, thread))
+    Ok((inlet, thread))
 }
 
 fn log<T>(what: &'static str, started: io::Result<T>) -> Option<T> {

@@ -1,6 +1,11 @@
 //! What a source counts, for the metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use crate::control::FileStatus;
 
 /// A source's counters and gauges. Counters only grow; gauges are marked.
 #[derive(Debug, Default)]
@@ -29,6 +34,8 @@ pub struct SourceStats {
     pub lost_bytes: AtomicU64,
     /// Files or directories that could not be read, counted at each attempt.
     pub read_errors: AtomicU64,
+    /// Paths that cannot be read now (gauge).
+    pub unreadable_paths: AtomicU64,
     /// Connections whose handshake succeeded.
     pub accepted_connections: AtomicU64,
     /// Connections open after their handshake (gauge).
@@ -39,9 +46,22 @@ pub struct SourceStats {
     pub frame_errors: AtomicU64,
     /// Connections that ended inside a message.
     pub partial_messages: AtomicU64,
+    /// When the last line was sealed, milliseconds since 1970; 0 before the first (gauge).
+    pub last_line_ms: AtomicU64,
+    /// When a receipt for lines of it was last verified, likewise (gauge).
+    pub last_receipt_ms: AtomicU64,
+    /// The files being read, at the last look.
+    pub files: Mutex<Vec<FileStatus>>,
 }
 
 impl SourceStats {
+    /// Shows the files that are being read; of very many the first.
+    pub(super) fn show_files(&self, shown: impl Iterator<Item = FileStatus>) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.clear();
+        files.extend(shown.take(FileStatus::MOST));
+    }
+
     /// Counts a chunk that was handed over.
     pub(super) fn handed_over(&self, lines: usize, bytes: usize) {
         add(&self.chunks, 1);

@@ -209,7 +209,8 @@ impl Spool {
         &self.dir
     }
 
-    /// Appends a batch and its positions as one record; durable after [`Spool::sync`].
+    /// Appends a batch and its positions as one record; durable after [`Spool::sync`]. Answers with
+    /// its length in bytes.
     ///
     /// A seal without records that is no newer than the last one says nothing, and the ledger could
     /// not tell it from that: it goes no further, and its positions are written without it.
@@ -225,7 +226,7 @@ impl Spool {
         outgoing: &Outgoing,
         received: Option<UnixMillis>,
         sealed: UnixMillis,
-    ) -> Result<(), journal::Error> {
+    ) -> Result<u64, journal::Error> {
         assert!(self.is_established(), "nothing is sealed before the log begins");
         let batch = &outgoing.sealed.batch;
         assert_eq!(batch.start.0, self.frontier.size().0, "batches follow each other");
@@ -241,7 +242,7 @@ impl Spool {
         let changes: Vec<NamedChange<'_>> =
             named.map(|(name, change)| NamedChange::new(name, change)).collect();
         let (head, encoded) = match batch.count == 0 && batch.seal.time <= self.sealed {
-            true if changes.is_empty() => return Ok(()),
+            true if changes.is_empty() => return Ok(0),
             true => (changes_record(&changes), Vec::new()),
             false => {
                 let head = batch_head(received, sealed, &outgoing.sealed.after, &changes);
@@ -254,8 +255,9 @@ impl Spool {
         }
         self.frontier.clone_from(&outgoing.sealed.after);
         self.sealed = batch.seal.time;
-        self.since_state += (head.len() + encoded.len()) as u64;
-        Ok(())
+        let len = (head.len() + encoded.len()) as u64;
+        self.since_state += len;
+        Ok(len)
     }
 
     /// Makes everything appended durable, with one fdatasync.

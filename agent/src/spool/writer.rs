@@ -121,7 +121,8 @@ impl Writer {
         while let Some(item) = self.pending.front() {
             let records = i64::from(item.outgoing.sealed.batch.count);
             match spool.append(&item.outgoing, item.received, item.sealed) {
-                Ok(()) => {
+                Ok(len) => {
+                    self.parts.metrics.spool_written_bytes.inc_by(len);
                     self.parts.metrics.spool_records_waiting.inc_by(records);
                     let written = self.pending.pop_front();
                     self.unsettled

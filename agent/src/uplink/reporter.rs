@@ -11,6 +11,7 @@ use std::{
 
 use super::trouble::Trouble;
 use crate::{
+    board::Board,
     config::NodeAddress,
     metrics::{Metrics, ReasonLabel},
 };
@@ -23,13 +24,14 @@ const CONNECTED: &str = "connected";
 pub(super) struct Reporter {
     remind: Duration,
     metrics: Metrics,
+    board: Board,
     /// Bounded by the nodes and the labels of troubles.
     said: RefCell<HashMap<(String, &'static str), Instant>>,
 }
 
 impl Reporter {
-    pub(super) fn new(remind: Duration, metrics: Metrics) -> Self {
-        Reporter { remind, metrics, said: RefCell::default() }
+    pub(super) fn new(remind: Duration, metrics: Metrics, board: Board) -> Self {
+        Reporter { remind, metrics, board, said: RefCell::default() }
     }
 
     /// A node said welcome, and that it has `next` records of this agent.
@@ -43,6 +45,9 @@ impl Reporter {
     pub(super) fn trouble(&self, node: &NodeAddress, trouble: &Trouble) {
         let reason = trouble.label();
         self.metrics.uplink_problems.get_or_create(&ReasonLabel { reason }).inc();
+        if !matches!(trouble, Trouble::Nearer) {
+            self.board.trouble(&node.to_string(), trouble.to_string());
+        }
         if !self.is_news(node, reason) {
             tracing::debug!(%node, reason, problem = %trouble, "no batches can be handed over");
         } else if trouble.is_grave() {
@@ -58,6 +63,7 @@ impl Reporter {
         if said.is_empty() {
             return;
         }
+        self.board.well(&node.to_string());
         let node = node.to_string();
         let troubled = said.keys().any(|(n, what)| *n == node && *what != CONNECTED);
         said.retain(|(n, _), _| *n != node);
@@ -91,7 +97,7 @@ mod tests {
     fn what_lasts_is_said_once_until_a_receipt_makes_it_news_again() {
         let node: NodeAddress = "node1:7514".parse().unwrap();
         let other: NodeAddress = "node2:7514".parse().unwrap();
-        let reporter = Reporter::new(Duration::from_secs(60), Metrics::default());
+        let reporter = Reporter::new(Duration::from_secs(60), Metrics::default(), Board::default());
         for news in [true, false, false] {
             assert_eq!(reporter.is_news(&node, CONNECTED), news);
             assert_eq!(reporter.is_news(&node, "busy"), news);
@@ -99,7 +105,7 @@ mod tests {
         assert!(reporter.is_news(&other, "busy"));
         reporter.receipted(&node);
         assert!(reporter.is_news(&node, "busy") && !reporter.is_news(&other, "busy"));
-        let hasty = Reporter::new(Duration::ZERO, Metrics::default());
+        let hasty = Reporter::new(Duration::ZERO, Metrics::default(), Board::default());
         assert!(hasty.is_news(&node, "busy") && hasty.is_news(&node, "busy"), "and now and then");
     }
 }

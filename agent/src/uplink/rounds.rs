@@ -251,7 +251,11 @@ impl Rounds {
     fn new(settings: &UplinkSettings) -> Self {
         let timing = &settings.timing;
         Rounds {
-            reporter: Reporter::new(timing.remind, settings.metrics.clone()),
+            reporter: Reporter::new(
+                timing.remind,
+                settings.metrics.clone(),
+                settings.board.clone(),
+            ),
             backoff: Backoff::new(timing.pause_min, timing.pause_max),
             settings: settings.clone(),
             tried: vec![false; settings.nodes.len()],

@@ -226,11 +226,13 @@ impl<'a> Session<'a> {
         self.observe(batch);
         let seq = batch.seq;
         if let Some(reached) = window.done(seq) {
-            let metrics = &self.settings.metrics;
+            let (metrics, now) = (&self.settings.metrics, service::clock::now());
             metrics.batches_receipted.inc_by(reached.batches);
             metrics.records_receipted.inc_by(reached.records);
             let records = i64::try_from(reached.records).unwrap_or(i64::MAX);
             metrics.spool_records_waiting.dec_by(records);
+            metrics.last_receipt.set(i64::try_from(now.seconds().0).unwrap_or(i64::MAX));
+            self.settings.board.receipted(reached.size, now);
             let (seq, base, root) = (reached.seq, reached.size, Some(reached.root));
             metrics.receipted_size.set(i64::try_from(base.0).unwrap_or(i64::MAX));
             self.progress.set(Progress { seq, base, root });

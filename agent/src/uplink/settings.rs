@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use link::tls::ReloadingClient;
 use record::{AgentName, Origin, entry::Enterprise, note::VerifierKey, policy::Policy};
 
-use crate::{config::NodeAddress, metrics::Metrics};
+use crate::{board::Board, config::NodeAddress, metrics::Metrics};
 
 /// What every connection needs.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct UplinkSettings {
     pub timing: Timing,
     /// What it counts.
     pub metrics: Metrics,
+    /// Where it says whose lines have receipts.
+    pub board: Board,
 }
 
 /// How long things may take. The defaults are the ones that are documented; tests shorten them.

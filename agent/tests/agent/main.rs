@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
 
 mod config;
+mod control;
 mod failover;
 mod fake_node;
 mod full_disk;
 mod process;
 mod refusals;
+mod reload;
 mod shadow;
 mod spool;
 mod support;
+mod try_lines;
 mod uplink;

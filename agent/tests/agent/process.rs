@@ -17,7 +17,7 @@ use logseal_agent::{
 use crate::{config::Machine, fake_node::Ledger, fake_node::Mood, support::*};
 
 /// The program, killed with the test.
-pub struct Agent(Child);
+pub struct Agent(pub Child);
 
 impl Agent {
     pub fn start(config: &Path) -> Self {

@@ -12,6 +12,7 @@ use link::{
     tls::{ClientSettings, ReloadingClient, TlsFiles},
 };
 use logseal_agent::{
+    board::Board,
     config::NodeAddress,
     fatal::{Alarm, Alarms},
     leaves::LeafHashes,
@@ -207,6 +208,7 @@ pub fn settings(
         evidence: dir.join("evidence"),
         timing: timing(),
         metrics: Metrics::default(),
+        board: Board::default(),
     }
 }
 

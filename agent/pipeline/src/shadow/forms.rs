@@ -5,7 +5,7 @@
 //! several forms, and whichever of them is a line of ours decides. All are what
 //! is left when something was taken away in front, so no form is ever invented.
 
-use crate::Format;
+use crate::SourceSettings;
 use record::{
     UnixMillis, UnixSeconds,
     crypto::sha256,
@@ -56,9 +56,9 @@ pub fn likeliest(message: &[u8]) -> &[u8] {
 }
 
 /// When a line of ours was written, if it says so with a year and a zone.
-pub fn written(line: &[u8], syslog: bool, format: Format) -> Option<UnixMillis> {
-    let header = || parse_time(Message::parse(line).filter(|_| syslog)?.tokens()[0]);
-    header().or_else(|| format.extract(content(line, syslog)).time)
+pub fn written(line: &[u8], source: &SourceSettings) -> Option<UnixMillis> {
+    let header = || parse_time(Message::parse(line).filter(|_| source.syslog)?.tokens()[0]);
+    header().or_else(|| source.extract(line).time)
 }
 
 /// `2026-11-21T08:02:27.123456+08:00`, to the second.
@@ -199,7 +199,13 @@ fn undo_escapes(text: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Extractor, Format};
     use proptest::prelude::*;
+
+    fn source(syslog: bool, format: Format) -> SourceSettings {
+        let format = Extractor::new(format, &Default::default()).unwrap();
+        SourceSettings { name: "kong".into(), format, syslog }
+    }
 
     const LINE: &str = r#"{"request":{"uri":"/v1/household/A1"},"user":"clerk: 7"}"#;
 
@@ -251,7 +257,7 @@ mod tests {
     #[test]
     fn when_a_line_was_written_is_read_from_its_header_or_its_fields() {
         let time = |line: &str, syslog, format| {
-            Some(written(line.as_bytes(), syslog, format)?.to_string())
+            Some(written(line.as_bytes(), &source(syslog, format))?.to_string())
         };
         let ten = Some("2026-11-21T02:00:27.000Z".to_owned());
         for stamp in ["02:00:27Z", "10:00:27.123+08:00", "00:30:27-01:30"] {
@@ -280,7 +286,7 @@ mod tests {
             if !wanted.is_empty() && !data.starts_with(b" ") {
                 prop_assert!(found.iter().any(|form| form.key == Key::of(wanted)), "{:?}", message);
             }
-            let _ = written(&message, true, Format::Kong);
+            let _ = written(&message, &source(true, Format::Kong));
             prop_assert!(host(&message).is_none_or(|host| host.len() < message.len()));
         }
     }

@@ -16,7 +16,7 @@ use super::{
     text::Text,
     waiting::{Line, Waiting},
 };
-use crate::{Format, Now};
+use crate::{Now, SourceSettings};
 use std::collections::{BTreeMap, VecDeque};
 
 /// For each line that may wait, so many bytes of texts are kept: they are shared among all that do.
@@ -52,10 +52,8 @@ pub enum Side {
 pub struct Ours<'a> {
     /// Its bytes.
     pub line: &'a [u8],
-    /// True if it is a syslog message.
-    pub syslog: bool,
-    /// What tells when it was written.
-    pub format: Format,
+    /// How its source is read.
+    pub source: &'a SourceSettings,
     /// The number of its first record in the agent's log.
     pub record: u64,
     /// The number behind its last one.
@@ -131,7 +129,7 @@ impl Matcher {
         report.sealed.waiting += 1;
         report.sealed.first.get_or_insert(ours.record);
         report.sealed.last = Some(ours.end.saturating_sub(1));
-        let content = forms::content(ours.line, ours.syslog);
+        let content = forms::content(ours.line, ours.source.syslog);
         if content.is_empty() {
             report.not_compared.sealed += 1;
             report.not_compared.reasons.empty += 1;
@@ -159,7 +157,7 @@ impl Matcher {
         }
         self.current().undecided.sealed += 1;
         let mut line = self.line(vec![form], content, Some(ours.record), now);
-        let written = forms::written(ours.line, ours.syslog, ours.format);
+        let written = forms::written(ours.line, ours.source);
         line.late = written.is_some_and(|at| at.0 + self.settings.settle_ms < now.wall.0);
         self.ours.put(line);
     }

@@ -6,13 +6,16 @@ use std::sync::{
 };
 
 use pipeline::{
-    Format,
+    SourceSettings,
     line::{Chunk, SourceEvent, SourceId},
 };
 use record::merkle::EntryIndex;
 use tokio::sync::mpsc;
 
-use crate::config::{Config, ShadowConfig};
+use crate::{
+    config::{Config, ShadowConfig},
+    run::settings,
+};
 
 /// How many chunks wait to be compared, at most, ...
 const MAX_CHUNKS: usize = 256;
@@ -25,24 +28,23 @@ pub(super) struct SealedLines {
     pub(super) chunk: Chunk,
     /// The first record of each line, and the one behind the last.
     pub(super) numbers: Vec<EntryIndex>,
-    pub(super) syslog: bool,
-    pub(super) format: Format,
+    pub(super) source: Arc<SourceSettings>,
 }
 
 /// The seal thread's end.
 #[derive(Debug)]
-pub struct Tap {
+pub struct Inlet {
     sender: mpsc::Sender<SealedLines>,
     shared: Arc<Shared>,
     /// Those that are compared; all, if none is named.
     names: Vec<String>,
-    /// By source: whether its lines are syslog messages, and their format, if they are compared.
-    wanted: Vec<Option<(bool, Format)>>,
+    /// By source, how it is read, if it is compared.
+    wanted: Vec<Option<Arc<SourceSettings>>>,
 }
 
 /// The keeper's end.
 #[derive(Debug)]
-pub(super) struct Tapped {
+pub(super) struct Incoming {
     receiver: mpsc::Receiver<SealedLines>,
     shared: Arc<Shared>,
 }
@@ -53,20 +55,20 @@ struct Shared {
     missed: AtomicU64,
 }
 
-impl Tap {
-    pub(super) fn new(shadow: &ShadowConfig, config: &Config) -> (Self, Tapped) {
-        let (mut tap, tapped) = Tap::comparing(shadow.sources.clone());
+impl Inlet {
+    pub(super) fn new(shadow: &ShadowConfig, config: &Config) -> (Self, Incoming) {
+        let (mut inlet, incoming) = Inlet::comparing(shadow.sources.clone());
         for (index, source) in config.sources.iter().enumerate() {
-            tap.source(index, &source.name, (source.kind.is_syslog(), source.format));
+            inlet.source(index, &settings(source));
         }
-        (tap, tapped)
+        (inlet, incoming)
     }
 
-    fn comparing(names: Vec<String>) -> (Self, Tapped) {
+    fn comparing(names: Vec<String>) -> (Self, Incoming) {
         let (sender, receiver) = mpsc::channel(MAX_CHUNKS);
         let shared = Arc::new(Shared::default());
-        let tapped = Tapped { receiver, shared: Arc::clone(&shared) };
-        (Tap { sender, shared, names, wanted: Vec::new() }, tapped)
+        let incoming = Incoming { receiver, shared: Arc::clone(&shared) };
+        (Inlet { sender, shared, names, wanted: Vec::new() }, incoming)
     }
 
     /// Whether lines of this source are compared.
@@ -77,34 +79,33 @@ impl Tap {
     /// Learns of sources that are new, or read in another way.
     pub fn observe(&mut self, event: &SourceEvent) {
         if let SourceEvent::Configure { source, settings } = event {
-            let kind = (settings.syslog, settings.format);
-            self.source(usize::from(source.0), &settings.name, kind);
+            self.source(usize::from(source.0), settings);
         }
     }
 
     /// Hands over lines that became records. Drops and counts them if too many wait.
     pub fn sealed(&self, chunk: Chunk, numbers: Vec<EntryIndex>) {
-        let kind = self.wanted.get(usize::from(chunk.source.0)).copied().flatten();
-        let Some((syslog, format)) = kind else { return };
+        let source = self.wanted.get(usize::from(chunk.source.0)).cloned().flatten();
+        let Some(source) = source else { return };
         let (bytes, lines) = (chunk.bytes.capacity(), chunk.lines.len() as u64);
         let waiting = self.shared.bytes.fetch_add(bytes, Relaxed);
-        let sealed = SealedLines { chunk, numbers, syslog, format };
+        let sealed = SealedLines { chunk, numbers, source };
         if waiting > MAX_BYTES || self.sender.try_send(sealed).is_err() {
             self.shared.bytes.fetch_sub(bytes, Relaxed);
             self.shared.missed.fetch_add(lines, Relaxed);
         }
     }
 
-    fn source(&mut self, index: usize, name: &str, kind: (bool, Format)) {
-        let wanted = self.names.is_empty() || self.names.iter().any(|other| other == name);
+    fn source(&mut self, index: usize, settings: &SourceSettings) {
+        let wanted = self.names.is_empty() || self.names.contains(&settings.name);
         if self.wanted.len() <= index {
             self.wanted.resize(index + 1, None);
         }
-        self.wanted[index] = wanted.then_some(kind);
+        self.wanted[index] = wanted.then(|| Arc::new(settings.clone()));
     }
 }
 
-impl Tapped {
+impl Incoming {
     /// The next lines; none when the agent stops.
     pub(super) async fn next(&mut self) -> Option<SealedLines> {
         let sealed = self.receiver.recv().await?;
@@ -122,7 +123,7 @@ impl Tapped {
 mod tests {
     use super::*;
     use pipeline::{
-        SourceSettings,
+        Extractor,
         line::{ChunkOrigin, LineSpan},
     };
     use record::UnixMillis;
@@ -137,30 +138,30 @@ mod tests {
         }
     }
 
-    fn sealed(tap: &Tap, len: u32) {
+    fn sealed(inlet: &Inlet, len: u32) {
         let numbers = (0..4).map(EntryIndex).collect();
-        tap.sealed(chunk(1, len), numbers);
+        inlet.sealed(chunk(1, len), numbers);
     }
 
     #[tokio::test]
     async fn too_many_lines_are_counted_and_hold_nobody_back() {
-        let (mut tap, mut tapped) = Tap::comparing(vec!["kong".into()]);
+        let (mut inlet, mut incoming) = Inlet::comparing(vec!["kong".into()]);
         for (source, name) in [(0, "other"), (1, "kong")] {
-            let (name, format) = (name.to_owned(), Format::Raw);
+            let (name, format) = (name.to_owned(), Extractor::default());
             let settings = SourceSettings { name, format, syslog: false };
-            tap.observe(&SourceEvent::Configure { source: SourceId(source), settings });
+            inlet.observe(&SourceEvent::Configure { source: SourceId(source), settings });
         }
-        assert!(tap.wants(SourceId(1)) && !tap.wants(SourceId(0)) && !tap.wants(SourceId(2)));
-        (0..MAX_CHUNKS + 10).for_each(|_| sealed(&tap, 10));
-        assert_eq!(tapped.missed(), 30, "the queue is full");
+        assert!(inlet.wants(SourceId(1)) && !inlet.wants(SourceId(0)) && !inlet.wants(SourceId(2)));
+        (0..MAX_CHUNKS + 10).for_each(|_| sealed(&inlet, 10));
+        assert_eq!(incoming.missed(), 30, "the queue is full");
         for _ in 0..MAX_CHUNKS {
-            assert_eq!(tapped.next().await.unwrap().chunk.lines.len(), 3);
+            assert_eq!(incoming.next().await.unwrap().chunk.lines.len(), 3);
         }
-        (0..20).for_each(|_| sealed(&tap, 1 << 20));
-        assert_eq!(tapped.missed(), 9, "as many as have 16 MiB wait, and one more");
-        drop(tap);
+        (0..20).for_each(|_| sealed(&inlet, 1 << 20));
+        assert_eq!(incoming.missed(), 9, "as many as have 16 MiB wait, and one more");
+        drop(inlet);
         let mut waiting = 0;
-        while tapped.next().await.is_some() {
+        while incoming.next().await.is_some() {
             waiting += 1;
         }
         assert_eq!(waiting, 17);
