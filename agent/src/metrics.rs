@@ -215,6 +215,9 @@ const SOURCE_COUNTERS: &[Field] = &[
     ("source_finished_files", "Files rotated away and read to their end", |s| &s.finished_files),
     ("source_lost_files", "Files that went away before they were read", |s| &s.lost_files),
     ("source_lost_bytes", "Bytes known to be in a file that went away unread", |s| &s.lost_bytes),
+    ("source_lost_messages", "Messages lost on this machine, whole or in part", |s| {
+        &s.lost_messages
+    }),
     ("source_read_errors", "Files or directories that could not be read", |s| &s.read_errors),
     ("source_accepted_connections", "Connections accepted", |s| &s.accepted_connections),
     ("source_refused_connections", "Connections refused", |s| &s.refused_connections),

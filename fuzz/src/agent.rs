@@ -2,7 +2,7 @@
 
 use crate::{agent, key, origin};
 use pipeline::{
-    Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings,
+    Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings, Syntax,
     line::{Chunk, ChunkOrigin, LineSpan, SourceEvent, SourceId},
 };
 use record::{
@@ -39,11 +39,11 @@ fn extract(format: Format, line: &[u8]) {
 /// chooses the source.
 pub fn pipeline(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
-    let source = |name: &str, format, syslog| SourceSettings { name: name.into(), format, syslog };
+    let source = |name: &str, format, syntax| SourceSettings { name: name.into(), format, syntax };
     let sources = vec![
-        source("syslog", Format::Raw, true),
+        source("syslog", Format::Raw, Syntax::Syslog),
         source("syslog-kong", Format::Kong, true),
-        source("kong", Format::Kong, false),
+        source("kong", Format::Kong, Syntax::Plain),
         source("nginx", Format::NginxCombined, false),
     ];
     let chosen = SourceId(u16::from(*choice) % sources.len() as u16);

@@ -10,7 +10,9 @@ pub mod extract;
 pub mod frame;
 pub mod line;
 pub mod pipeline;
+mod syslog;
+mod told;
 
-pub use entries::{MAX_LINE, RecordSettings, SourceSettings};
+pub use entries::{MAX_LINE, RecordSettings, SourceSettings, Syntax};
 pub use extract::Format;
 pub use pipeline::{LogPosition, Now, Outgoing, Pipeline, PositionChange, Sealing};

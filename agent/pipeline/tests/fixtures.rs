@@ -6,7 +6,7 @@ mod fixture;
 
 use fixture::Fixtures;
 use logseal_pipeline::{
-    Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings,
+    Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings, Syntax,
     line::{Chunk, ChunkOrigin, FileId, Fingerprint, LineSpan, SourceEvent, SourceId},
 };
 use record::{
@@ -20,12 +20,15 @@ use zeroize::Zeroizing;
 const RECEIVED: UnixMillis = UnixMillis(1_795_255_347_180);
 
 fn pipeline(now: Now) -> Pipeline {
-    let source = |name: &str, format, syslog| SourceSettings { name: name.into(), format, syslog };
+    let source = |name: &str, format, syntax| SourceSettings { name: name.into(), format, syntax };
     let settings = RecordSettings {
         agent: "gw01".parse().unwrap(),
         enterprise: Default::default(),
         host: "gw01".into(),
-        sources: vec![source("kong", Format::Kong, false), source("syslog", Format::Raw, true)],
+        sources: vec![
+            source("kong", Format::Kong, Syntax::Plain),
+            source("syslog", Format::Raw, Syntax::Syslog),
+        ],
     };
     let sealing = Sealing {
         linger_ms: 50,

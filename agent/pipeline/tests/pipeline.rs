@@ -3,7 +3,7 @@
 
 use logseal_pipeline::{
     Format, LogPosition, Now, Outgoing, Pipeline, PositionChange, RecordSettings, Sealing,
-    SourceSettings,
+    SourceSettings, Syntax,
     line::{
         Bookmark, Chunk, ChunkOrigin, FileId, FilePosition, Fingerprint, Keep, LineSpan,
         SourceEvent, SourceId, Ticket,
@@ -40,12 +40,15 @@ fn origin() -> Origin {
 }
 
 fn pipeline(sealing: Sealing) -> Pipeline {
-    let source = |name: &str, format, syslog| SourceSettings { name: name.into(), format, syslog };
+    let source = |name: &str, format, syntax| SourceSettings { name: name.into(), format, syntax };
     let settings = RecordSettings {
         agent: "gw01".parse().unwrap(),
         enterprise: Default::default(),
         host: "gw01".into(),
-        sources: vec![source("kong", Format::Kong, false), source("syslog", Format::Raw, true)],
+        sources: vec![
+            source("kong", Format::Kong, Syntax::Plain),
+            source("syslog", Format::Raw, Syntax::Syslog),
+        ],
     };
     let log = LogPosition { frontier: Frontier::default(), sealed: UnixSeconds(0) };
     Pipeline::new(settings, sealing, origin(), key(), log, now(0))
@@ -272,8 +275,11 @@ fn a_bookmark_is_exact_for_each_batch_that_a_chunk_fills() {
 fn a_source_that_is_changed_while_it_runs_keeps_what_was_read_before() {
     let mut p = pipeline(SEALING);
     p.handle_event(SourceEvent::Chunk(chunk(&[b"a"])), now(1));
-    let settings =
-        |name: &str| SourceSettings { name: name.into(), format: Format::Raw, syslog: false };
+    let settings = |name: &str| SourceSettings {
+        name: name.into(),
+        format: Format::Raw,
+        syntax: Syntax::Plain,
+    };
     let configure = |source, name| SourceEvent::Configure {
         source: SourceId(source),
         settings: settings(name),

@@ -11,6 +11,7 @@ use crate::{
     config::{Config, SourceConfig, SourceKind},
     prepare,
     seal_key::SealKey,
+    sources::unix::UnixConfig,
 };
 
 /// What was found.
@@ -112,6 +113,7 @@ impl Report {
         let SourceConfig { name, format, kind, table } = source;
         let line = match kind {
             SourceKind::Syslog(syslog) => format!("syslog over TLS on {}", syslog.listen),
+            SourceKind::Unix(unix) => self.unix(config, table, unix),
             SourceKind::Files(tail) => {
                 let files = matched(&tail.paths);
                 for (path, error) in files.iter().filter_map(|path| Some((path, unreadable(path)?)))
@@ -129,6 +131,24 @@ impl Report {
             }
         };
         self.summary.push(format!("source '{name}' ({format:?}): {line}"));
+    }
+}
+
+/// What is particular to kinds of sources.
+impl Report {
+    fn unix(&mut self, config: &Config, table: &str, unix: &UnixConfig) -> String {
+        let dir = unix.path.parent().unwrap_or(Path::new("/"));
+        if dir.exists()
+            && let Err(problem) = writable(dir)
+        {
+            self.problems.push(config.error(&format!("{table}.path"), problem).to_string());
+        } else if !dir.exists() {
+            let dir = dir.display();
+            self.warnings
+                .push(format!("{dir} does not exist now: the agent does not start without"));
+        }
+        let (kind, mode) = (unix.kind, unix.mode);
+        format!("syslog on the local socket {} ({kind:?}, mode {mode:04o})", unix.path.display())
     }
 }
 

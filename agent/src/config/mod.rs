@@ -5,19 +5,24 @@
 
 mod meaning;
 mod sources;
+mod unix;
 mod written;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use link::tls::TlsFiles;
-use pipeline::{Format, Sealing};
+use pipeline::{Format, Sealing, Syntax};
 use record::{AgentName, Origin, entry::Enterprise, policy::Policy};
 use service::config::{ConfigError, Source};
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::{
     prepare::Listener,
-    sources::{Phase, tail::TailConfig},
+    sources::{
+        Phase,
+        tail::TailConfig,
+        unix::{Kind, UnixConfig},
+    },
 };
 
 /// The longest name of a source, in bytes: it is the APP-NAME of records (RFC 5424, section 6.2.5).
@@ -87,6 +92,8 @@ pub enum SourceKind {
     Files(TailConfig),
     /// Syslog senders.
     Syslog(SyslogConfig),
+    /// Programs of this machine.
+    Unix(UnixConfig),
 }
 
 impl SourceKind {
@@ -96,13 +103,25 @@ impl SourceKind {
             SourceKind::Syslog(syslog) => {
                 Some(Listener { files: &syslog.tls, table: &syslog.tls_table })
             }
-            SourceKind::Files(_) => None,
+            SourceKind::Files(_) | SourceKind::Unix(_) => None,
         }
     }
 
-    /// True if its lines are syslog messages.
-    pub fn is_syslog(&self) -> bool {
-        matches!(self, SourceKind::Syslog(_))
+    /// What its lines are written in.
+    pub fn syntax(&self) -> Syntax {
+        match self {
+            SourceKind::Files(_) => Syntax::Plain,
+            SourceKind::Syslog(_) | SourceKind::Unix(_) => Syntax::Syslog,
+        }
+    }
+
+    /// What no other source can have, too, and the key that says so.
+    pub(crate) fn place(&self) -> Option<(&'static str, String)> {
+        match self {
+            SourceKind::Files(_) => None,
+            SourceKind::Syslog(syslog) => Some(("listen", syslog.listen.to_string())),
+            SourceKind::Unix(unix) => Some(("path", unix.path.display().to_string())),
+        }
     }
 
     /// How it ends when another takes its place: where the protocol has no acknowledgement, the
@@ -110,7 +129,8 @@ impl SourceKind {
     pub(crate) fn last_phase(&self) -> Phase {
         match self {
             SourceKind::Syslog(_) => Phase::Retire,
-            SourceKind::Files(_) => Phase::Stop,
+            SourceKind::Unix(unix) if unix.kind == Kind::Stream => Phase::Retire,
+            SourceKind::Files(_) | SourceKind::Unix(_) => Phase::Stop,
         }
     }
 }

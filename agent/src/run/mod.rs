@@ -29,7 +29,7 @@ use crate::{
     metrics::Metrics,
     seal_key::SealKey,
     seal_loop::{Clock, MAX_EVENTS, SealLoop},
-    sources::syslog_tls,
+    sources::{syslog_tls, unix},
     spool::{Inbox, Owner, SourceNames, Spool, SpoolError, SpoolOptions, Writer, WriterParts},
     tickets::Tickets,
     uplink::{Feed, StopReason, Timing, Uplink, UplinkSettings, establish},
@@ -57,6 +57,9 @@ pub enum RunError {
     /// The address for syslog.
     #[error(transparent)]
     Syslog(#[from] syslog_tls::BindError),
+    /// A local socket.
+    #[error(transparent)]
+    Unix(#[from] unix::BindError),
     /// The ledger and the spool contradict each other.
     #[error(transparent)]
     Stop(#[from] StopReason),
@@ -84,8 +87,18 @@ impl RunError {
             RunError::Spool(_)
             | RunError::Metrics(_)
             | RunError::Syslog(_)
+            | RunError::Unix(_)
             | RunError::Fatal(_)
             | RunError::Machine { .. } => exit::FAILED,
+        }
+    }
+
+    /// True if another program or source has the address, and may be about to leave it.
+    fn is_in_use(&self) -> bool {
+        match self {
+            RunError::Syslog(error) => error.error.kind() == io::ErrorKind::AddrInUse,
+            RunError::Unix(error) => error.in_use,
+            _ => false,
         }
     }
 

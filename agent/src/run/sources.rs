@@ -5,7 +5,7 @@
 //! what they are. A source that is changed while the agent runs ends first, and begins again
 //! behind what it has handed over.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use pipeline::{
     SourceSettings,
@@ -24,7 +24,7 @@ use crate::{
     sources::{
         Known, Outlet, Phase,
         syslog_tls::{self, SyslogTlsConfig},
-        tail,
+        tail, unix,
     },
     spool::{SourceNames, Spool},
     tickets::Tickets,
@@ -90,7 +90,7 @@ impl Sources {
             started: 0,
         };
         let (listeners, others): (Vec<_>, Vec<_>) =
-            config.sources.iter().partition(|source| source.kind.listener().is_some());
+            config.sources.iter().partition(|source| source.kind.place().is_some());
         for source in listeners.into_iter().chain(others) {
             sources.start_one(source, certificates)?;
         }
@@ -136,6 +136,13 @@ impl Sources {
                 let listener = syslog_tls::bind(syslog.listen)?;
                 let serving =
                     syslog_tls::serve(listener, server, syslog_config(outlet.id, syslog), outlet);
+                self.tasks.spawn(async move {
+                    serving.await;
+                    Ended { known: Some(known), ..ended }
+                });
+            }
+            SourceKind::Unix(config) => {
+                let serving = unix::serve(unix::bind(config)?, config.clone(), outlet);
                 self.tasks.spawn(async move {
                     serving.await;
                     Ended { known: Some(known), ..ended }
@@ -245,9 +252,7 @@ impl Sources {
                     tracing::info!(source = name, "the source was started");
                     return;
                 }
-                Err(RunError::Syslog(error))
-                    if error.error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until =>
-                {
+                Err(error) if error.is_in_use() && Instant::now() < until => {
                     sleep(Duration::from_millis(20)).await;
                 }
                 Err(error) => {
@@ -281,7 +286,7 @@ pub(super) fn settings(source: &SourceConfig) -> SourceSettings {
     SourceSettings {
         name: source.name.clone(),
         format: source.format,
-        syslog: source.kind.is_syslog(),
+        syntax: source.kind.syntax(),
     }
 }
 

@@ -27,6 +27,8 @@ pub struct SourceStats {
     pub lost_files: AtomicU64,
     /// Bytes that were known to be in a file and went away unread.
     pub lost_bytes: AtomicU64,
+    /// Messages that came to this machine and were lost, whole or in part.
+    pub lost_messages: AtomicU64,
     /// Files or directories that could not be read, counted at each attempt.
     pub read_errors: AtomicU64,
     /// Connections whose handshake succeeded.
