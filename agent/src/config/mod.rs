@@ -5,6 +5,7 @@
 
 mod meaning;
 mod sources;
+mod udp;
 mod unix;
 mod written;
 
@@ -21,6 +22,7 @@ use crate::{
     sources::{
         Phase,
         tail::TailConfig,
+        udp::UdpConfig,
         unix::{Kind, UnixConfig},
     },
 };
@@ -94,6 +96,8 @@ pub enum SourceKind {
     Syslog(SyslogConfig),
     /// Programs of this machine.
     Unix(UnixConfig),
+    /// Whoever can send packets on this machine.
+    Udp(UdpConfig),
 }
 
 impl SourceKind {
@@ -103,7 +107,7 @@ impl SourceKind {
             SourceKind::Syslog(syslog) => {
                 Some(Listener { files: &syslog.tls, table: &syslog.tls_table })
             }
-            SourceKind::Files(_) | SourceKind::Unix(_) => None,
+            SourceKind::Files(_) | SourceKind::Unix(_) | SourceKind::Udp(_) => None,
         }
     }
 
@@ -111,7 +115,7 @@ impl SourceKind {
     pub fn syntax(&self) -> Syntax {
         match self {
             SourceKind::Files(_) => Syntax::Plain,
-            SourceKind::Syslog(_) | SourceKind::Unix(_) => Syntax::Syslog,
+            SourceKind::Syslog(_) | SourceKind::Unix(_) | SourceKind::Udp(_) => Syntax::Syslog,
         }
     }
 
@@ -120,6 +124,7 @@ impl SourceKind {
         match self {
             SourceKind::Files(_) => None,
             SourceKind::Syslog(syslog) => Some(("listen", syslog.listen.to_string())),
+            SourceKind::Udp(udp) => Some(("listen", format!("{} by UDP", udp.listen))),
             SourceKind::Unix(unix) => Some(("path", unix.path.display().to_string())),
         }
     }
@@ -130,7 +135,7 @@ impl SourceKind {
         match self {
             SourceKind::Syslog(_) => Phase::Retire,
             SourceKind::Unix(unix) if unix.kind == Kind::Stream => Phase::Retire,
-            SourceKind::Files(_) | SourceKind::Unix(_) => Phase::Stop,
+            SourceKind::Files(_) | SourceKind::Unix(_) | SourceKind::Udp(_) => Phase::Stop,
         }
     }
 }

@@ -30,6 +30,9 @@ impl At<'_> {
         for (index, unix) in written.unix.into_iter().enumerate() {
             sources.push(self.unix(format!("source.unix[{index}]"), unix)?);
         }
+        for (index, udp) in written.udp.into_iter().enumerate() {
+            sources.push(self.udp(format!("source.udp[{index}]"), udp)?);
+        }
         if sources.is_empty() {
             return self.fail("source", "there is no source: add one, such as [[source.file]]");
         }

@@ -55,6 +55,8 @@ pub(super) struct Sources {
     pub(super) syslog: Vec<Syslog>,
     #[serde(default)]
     pub(super) unix: Vec<super::unix::Unix>,
+    #[serde(default)]
+    pub(super) udp: Vec<super::udp::Udp>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -29,7 +29,7 @@ use crate::{
     metrics::Metrics,
     seal_key::SealKey,
     seal_loop::{Clock, MAX_EVENTS, SealLoop},
-    sources::{syslog_tls, unix},
+    sources::{syslog_tls, udp, unix},
     spool::{Inbox, Owner, SourceNames, Spool, SpoolError, SpoolOptions, Writer, WriterParts},
     tickets::Tickets,
     uplink::{Feed, StopReason, Timing, Uplink, UplinkSettings, establish},
@@ -60,6 +60,9 @@ pub enum RunError {
     /// A local socket.
     #[error(transparent)]
     Unix(#[from] unix::BindError),
+    /// The address for UDP.
+    #[error(transparent)]
+    Udp(#[from] udp::BindError),
     /// The ledger and the spool contradict each other.
     #[error(transparent)]
     Stop(#[from] StopReason),
@@ -88,6 +91,7 @@ impl RunError {
             | RunError::Metrics(_)
             | RunError::Syslog(_)
             | RunError::Unix(_)
+            | RunError::Udp(_)
             | RunError::Fatal(_)
             | RunError::Machine { .. } => exit::FAILED,
         }
@@ -98,6 +102,7 @@ impl RunError {
         match self {
             RunError::Syslog(error) => error.error.kind() == io::ErrorKind::AddrInUse,
             RunError::Unix(error) => error.in_use,
+            RunError::Udp(error) => error.error.kind() == io::ErrorKind::AddrInUse,
             _ => false,
         }
     }

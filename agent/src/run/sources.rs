@@ -24,7 +24,7 @@ use crate::{
     sources::{
         Known, Outlet, Phase,
         syslog_tls::{self, SyslogTlsConfig},
-        tail, unix,
+        tail, udp, unix,
     },
     spool::{SourceNames, Spool},
     tickets::Tickets,
@@ -136,17 +136,14 @@ impl Sources {
                 let listener = syslog_tls::bind(syslog.listen)?;
                 let serving =
                     syslog_tls::serve(listener, server, syslog_config(outlet.id, syslog), outlet);
-                self.tasks.spawn(async move {
-                    serving.await;
-                    Ended { known: Some(known), ..ended }
-                });
+                self.run(serving, known, ended);
             }
             SourceKind::Unix(config) => {
                 let serving = unix::serve(unix::bind(config)?, config.clone(), outlet);
-                self.tasks.spawn(async move {
-                    serving.await;
-                    Ended { known: Some(known), ..ended }
-                });
+                self.run(serving, known, ended);
+            }
+            SourceKind::Udp(config) => {
+                self.run(udp::serve(udp::bind(config)?, outlet), known, ended);
             }
             SourceKind::Files(files) => {
                 let files = tail::TailConfig { id: outlet.id, ..files.clone() };
@@ -161,6 +158,19 @@ impl Sources {
             }
         }
         Ok(())
+    }
+
+    /// Runs a source that remembers nothing but what it was given.
+    fn run(
+        &mut self,
+        serving: impl Future<Output = ()> + Send + 'static,
+        known: Known,
+        ended: Ended,
+    ) {
+        self.tasks.spawn(async move {
+            serving.await;
+            Ended { known: Some(known), ..ended }
+        });
     }
 
     /// Returns the name of a source that ended although nobody asked it to.

@@ -38,9 +38,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A socket for datagrams.
-pub(super) trait Socket: AsRawFd {
+pub(super) trait Socket: AsRawFd + Sync {
     /// Waits until there is one.
-    async fn readable(&self) -> io::Result<()>;
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
     /// Tries to take one; if there is none, the socket is not readable any more.
     fn try_io<T>(&self, take: impl FnOnce() -> io::Result<T>) -> io::Result<T>;
 }

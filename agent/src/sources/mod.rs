@@ -13,6 +13,7 @@ mod limiter;
 pub mod stats;
 pub mod syslog_tls;
 pub mod tail;
+pub mod udp;
 pub mod unix;
 
 pub use stats::SourceStats;
