@@ -32,7 +32,7 @@ filter such as logseal_agent=debug.";
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run until SIGTERM or SIGINT; SIGHUP takes up new certificates and revocation lists
-    Run(ConfigArgs),
+    Run(RunArgs),
     /// Check the configuration, and the files and certificates it names, without starting
     ///
     /// Prints what is wrong with its file and line. Can be used while the agent runs.
@@ -60,6 +60,18 @@ pub struct ConfigArgs {
     pub config: PathBuf,
 }
 
+/// Which configuration to use, and how to end.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub config: ConfigArgs,
+    /// When all sources have come to their end, as standard input does, wait so many seconds for
+    /// the ledger's receipts before the program ends
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub drain: u64,
+}
+
 /// Which configuration to use, and how to answer.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -85,6 +97,7 @@ mod tests {
         command().debug_assert();
         for line in [
             "logseal-agent run --config /etc/logseal/agent.toml",
+            "logseal-agent run --config a.toml --drain 5",
             "logseal-agent check --config a.toml --json",
             "logseal-agent key",
             "logseal-agent completions bash",

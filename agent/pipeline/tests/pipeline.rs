@@ -17,6 +17,7 @@ use record::{
     entry::restore,
     merkle::Frontier,
 };
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 const SEALING: Sealing = Sealing {
@@ -296,4 +297,29 @@ fn a_source_that_is_changed_while_it_runs_keeps_what_was_read_before() {
         assert!(text.contains(source), "{text}");
     }
     assert_eq!(entries.len(), 3);
+}
+
+#[test]
+fn whoever_waits_for_all_of_a_source_is_told_with_the_batch_that_holds_it() {
+    let mut p = pipeline(SEALING);
+    p.handle_event(SourceEvent::Chunk(chunk(&[b"a"])), now(1));
+    p.handle_event(SourceEvent::Flush { source: SourceId(0), ticket: Ticket(7) }, now(1));
+    let out = drain(&mut p);
+    assert_eq!(
+        (out.len(), out[0].sealed.batch.count, &out[0].tickets[..]),
+        (1, 1, &[Ticket(7)][..])
+    );
+    p.handle_event(SourceEvent::Flush { source: SourceId(0), ticket: Ticket(8) }, now(2));
+    assert_eq!(drain(&mut p)[0].tickets, [Ticket(8)], "also when nothing is under way");
+}
+
+#[test]
+fn a_bookmark_without_a_line_is_kept_with_the_next_seal() {
+    let mut p = pipeline(SEALING);
+    let (source, key): (_, Arc<[u8]>) = (SourceId(0), b"cursor".as_slice().into());
+    let mark = SourceEvent::Mark { source, key: Arc::clone(&key), value: b"x".to_vec() };
+    p.handle_event(mark, now(1));
+    p.handle_stop(now(2));
+    let marked = PositionChange::Marked(source, key, Keep::Last, b"x".to_vec());
+    assert_eq!(drain(&mut p)[0].positions, [marked]);
 }

@@ -113,6 +113,7 @@ impl Report {
         let SourceConfig { name, format, kind, table } = source;
         let line = match kind {
             SourceKind::Syslog(syslog) => format!("syslog over TLS on {}", syslog.listen),
+            SourceKind::Stdin(_) => "standard input, to its end".to_owned(),
             SourceKind::Udp(udp) => format!("syslog by UDP on {}, from anybody", udp.listen),
             SourceKind::Unix(unix) => self.unix(config, table, unix),
             SourceKind::Files(tail) => {

@@ -6,6 +6,7 @@ pub mod key;
 use std::{
     io::{self, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 use service::exit;
@@ -24,7 +25,9 @@ pub fn execute(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Run(args) => {
             service::logging::start();
-            let result = Config::load(&args.config).map_err(RunError::from).and_then(run::run);
+            let drain = Duration::from_secs(args.drain);
+            let config = Config::load(&args.config.config).map_err(RunError::from);
+            let result = config.and_then(|config| run::run(config, drain));
             exit::code_of(PROGRAM, result, RunError::code)
         }
         Command::Check(args) => check::execute(&args),

@@ -5,6 +5,7 @@
 
 mod meaning;
 mod sources;
+mod stdin;
 mod udp;
 mod unix;
 mod written;
@@ -21,6 +22,7 @@ use crate::{
     prepare::Listener,
     sources::{
         Phase,
+        stdin::StdinConfig,
         tail::TailConfig,
         udp::UdpConfig,
         unix::{Kind, UnixConfig},
@@ -98,6 +100,8 @@ pub enum SourceKind {
     Unix(UnixConfig),
     /// Whoever can send packets on this machine.
     Udp(UdpConfig),
+    /// Whoever writes to the agent's standard input.
+    Stdin(StdinConfig),
 }
 
 impl SourceKind {
@@ -107,14 +111,14 @@ impl SourceKind {
             SourceKind::Syslog(syslog) => {
                 Some(Listener { files: &syslog.tls, table: &syslog.tls_table })
             }
-            SourceKind::Files(_) | SourceKind::Unix(_) | SourceKind::Udp(_) => None,
+            _ => None,
         }
     }
 
     /// What its lines are written in.
     pub fn syntax(&self) -> Syntax {
         match self {
-            SourceKind::Files(_) => Syntax::Plain,
+            SourceKind::Files(_) | SourceKind::Stdin(_) => Syntax::Plain,
             SourceKind::Syslog(_) | SourceKind::Unix(_) | SourceKind::Udp(_) => Syntax::Syslog,
         }
     }
@@ -124,6 +128,7 @@ impl SourceKind {
         match self {
             SourceKind::Files(_) => None,
             SourceKind::Syslog(syslog) => Some(("listen", syslog.listen.to_string())),
+            SourceKind::Stdin(_) => Some(("name", "standard input".to_owned())),
             SourceKind::Udp(udp) => Some(("listen", format!("{} by UDP", udp.listen))),
             SourceKind::Unix(unix) => Some(("path", unix.path.display().to_string())),
         }
@@ -135,7 +140,7 @@ impl SourceKind {
         match self {
             SourceKind::Syslog(_) => Phase::Retire,
             SourceKind::Unix(unix) if unix.kind == Kind::Stream => Phase::Retire,
-            SourceKind::Files(_) | SourceKind::Unix(_) | SourceKind::Udp(_) => Phase::Stop,
+            _ => Phase::Stop,
         }
     }
 }

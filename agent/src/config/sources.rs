@@ -33,6 +33,9 @@ impl At<'_> {
         for (index, udp) in written.udp.into_iter().enumerate() {
             sources.push(self.udp(format!("source.udp[{index}]"), udp)?);
         }
+        for (index, stdin) in written.stdin.into_iter().enumerate() {
+            sources.push(self.stdin(format!("source.stdin[{index}]"), stdin)?);
+        }
         if sources.is_empty() {
             return self.fail("source", "there is no source: add one, such as [[source.file]]");
         }

@@ -57,6 +57,8 @@ pub(super) struct Sources {
     pub(super) unix: Vec<super::unix::Unix>,
     #[serde(default)]
     pub(super) udp: Vec<super::udp::Udp>,
+    #[serde(default)]
+    pub(super) stdin: Vec<super::stdin::Stdin>,
 }
 
 #[derive(Debug, Deserialize)]

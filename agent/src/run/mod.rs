@@ -11,6 +11,7 @@ use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use link::tls::FilesError;
 use pipeline::{Pipeline, RecordSettings};
+use prometheus_client::metrics::gauge::Gauge;
 use record::crypto::SigningKey;
 use service::{
     config::ConfigError,
@@ -20,7 +21,10 @@ use service::{
 };
 use tokio::sync::{mpsc, watch};
 
-use self::{certificates::Certificates, sources::Sources};
+use self::{
+    certificates::Certificates,
+    sources::{Over, Sources},
+};
 use crate::{
     board::Board,
     config::Config,
@@ -34,6 +38,9 @@ use crate::{
     tickets::Tickets,
     uplink::{Feed, StopReason, Timing, Uplink, UplinkSettings, establish},
 };
+
+/// How often it is looked whether the last receipts have come.
+const RECEIPTS: Duration = Duration::from_millis(20);
 
 /// How long a stop waits for threads that cannot end because the machine does not let them.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
@@ -112,11 +119,12 @@ impl RunError {
     }
 }
 
-/// Runs the agent until a signal ends it.
+/// Runs the agent until a signal ends it, or all of its sources have come to their end; then it
+/// waits up to `drain` for the ledger's receipts.
 ///
 /// # Errors
 /// Why it did not start or had to end. Everything that was durable is as it was.
-pub fn run(config: Config) -> Result<(), RunError> {
+pub fn run(config: Config, drain: Duration) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(RunError::machine("start the runtime"))?;
     runtime.block_on(async {
@@ -125,7 +133,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         let agent = Agent::open(config)?;
         tokio::spawn(agent.certificates.clone().watch(shutdown.clone()));
         agent.serve_metrics(shutdown.clone()).await?;
-        agent.run(shutdown, reload).await
+        agent.run(shutdown, reload, drain).await
     })
 }
 
@@ -164,7 +172,12 @@ impl Agent {
         Ok(())
     }
 
-    async fn run(mut self, mut shutdown: Shutdown, mut reload: Reload) -> Result<(), RunError> {
+    async fn run(
+        mut self,
+        mut shutdown: Shutdown,
+        mut reload: Reload,
+        drain: Duration,
+    ) -> Result<(), RunError> {
         let settings = self.uplink_settings();
         let ready_early = !self.spool.is_established();
         if ready_early {
@@ -185,7 +198,7 @@ impl Agent {
         if !ready_early {
             signals::ready();
         }
-        running.until(shutdown, reload, alarms).await
+        running.until(shutdown, reload, alarms, drain).await
     }
 
     /// Before there are sources: all of the configuration that can be taken up is.
@@ -205,8 +218,8 @@ impl Agent {
         let leaves = Arc::new(LeafHashes::default());
         let (durable, durably) = watch::channel(self.spool.durable());
         let backlog = self.spool.backlog();
-        let waiting = backlog.end.0.saturating_sub(backlog.base.0);
-        self.metrics.spool_records_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        let behind = backlog.end.0.saturating_sub(backlog.base.0);
+        self.metrics.spool_records_waiting.set(i64::try_from(behind).unwrap_or(i64::MAX));
         let feed = Feed {
             reader: self.spool.reader(),
             durable: durably,
@@ -214,6 +227,7 @@ impl Agent {
             leaves: Arc::clone(&leaves),
             backlog,
         };
+        let waiting = self.metrics.spool_records_waiting.clone();
         let (sender, events) = mpsc::channel(MAX_EVENTS);
         let tickets = Tickets::default();
         let sources = Sources::start(
@@ -251,7 +265,7 @@ impl Agent {
             vec![Writer::start(writer).map_err(machine())?, seal.start().map_err(machine())?];
         let (config, certificates) = (self.config, self.certificates);
         let uplink = Uplink::new(settings, feed);
-        Ok(Running { config, certificates, uplink, sources, threads, inbox })
+        Ok(Running { waiting, config, certificates, uplink, sources, threads, inbox })
     }
 
     fn uplink_settings(&self) -> UplinkSettings {
@@ -282,6 +296,8 @@ struct Running {
     /// The spool's and the seal's.
     threads: Vec<JoinHandle<()>>,
     inbox: Arc<Inbox>,
+    /// Records without a receipt.
+    waiting: Gauge,
 }
 
 impl Running {
@@ -291,15 +307,24 @@ impl Running {
         mut shutdown: Shutdown,
         reload: Reload,
         mut alarms: Alarms,
+        drain: Duration,
     ) -> Result<(), RunError> {
-        let Running { mut config, certificates, uplink, mut sources, threads, inbox } = self;
+        let Running { mut config, certificates, uplink, mut sources, threads, inbox, waiting } =
+            self;
+        let mut uplink = std::pin::pin!(uplink.run());
         let ended: Result<(), RunError> = tokio::select! {
             () = shutdown.wait() => Ok(()),
             Some(fatal) = alarms.recv() => Err(fatal.into()),
-            reason = uplink.run() => Err(reason.into()),
-            name = watch(&mut sources, &mut config, &certificates, reload) => {
-                Err(Fatal::Source(name).into())
-            }
+            reason = &mut uplink => Err(reason.into()),
+            over = watch(&mut sources, &mut config, &certificates, reload) => match over {
+                Over::Failed(name) => Err(Fatal::Source(name).into()),
+                Over::All => tokio::select! {
+                    () = shutdown.wait() => Ok(()),
+                    Some(fatal) = alarms.recv() => Err(fatal.into()),
+                    reason = &mut uplink => Err(reason.into()),
+                    () = receipts(&waiting, drain) => Ok(()),
+                },
+            },
         };
         if let Err(error) = &ended {
             tracing::error!(%error, "the agent stops");
@@ -315,17 +340,33 @@ impl Running {
     }
 }
 
-/// Looks after the sources, and reloads on request. Returns the name of one that ended although
-/// nobody asked it to.
+/// Waits for the receipts of all records, within limits.
+async fn receipts(waiting: &Gauge, limit: Duration) {
+    tracing::info!("all sources have come to their end: the agent waits for the last receipts");
+    let until = tokio::time::Instant::now() + limit;
+    while waiting.get() > 0 {
+        if tokio::time::Instant::now() >= until {
+            let records = waiting.get();
+            tracing::warn!(
+                records,
+                "these records wait for receipts in the spool: the next start sends them"
+            );
+            return;
+        }
+        tokio::time::sleep(RECEIPTS).await;
+    }
+}
+
+/// Looks after the sources, and reloads on request. Returns when they need attention.
 async fn watch(
     sources: &mut Sources,
     config: &mut Config,
     certificates: &Certificates,
     mut reload: Reload,
-) -> String {
+) -> Over {
     loop {
         tokio::select! {
-            name = sources.ended() => return name,
+            over = sources.ended() => return over,
             asked = reload.changed() => if asked.is_err() { return std::future::pending().await },
         }
         signals::reloading();

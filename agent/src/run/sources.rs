@@ -22,7 +22,7 @@ use crate::{
     board::Board,
     config::{Config, SourceConfig, SourceKind, SyslogConfig},
     sources::{
-        Known, Outlet, Phase,
+        Known, Outlet, Phase, stdin,
         syslog_tls::{self, SyslogTlsConfig},
         tail, udp, unix,
     },
@@ -56,6 +56,17 @@ struct Running {
     phase: watch::Sender<Phase>,
     /// The how many-th started source it is.
     instance: u64,
+    /// True if it has come to its end.
+    finished: bool,
+}
+
+/// Why the sources need somebody's attention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// This one ended although nobody asked it to.
+    Failed(String),
+    /// All have come to their end.
+    All,
 }
 
 struct Ended {
@@ -63,6 +74,8 @@ struct Ended {
     instance: u64,
     /// Nothing if it failed.
     known: Option<Known>,
+    /// True if there is nothing left to read.
+    finished: bool,
 }
 
 impl Sources {
@@ -114,10 +127,16 @@ impl Sources {
             tickets: self.tickets.clone(),
         };
         self.started += 1;
-        let ended = Ended { name: source.name.clone(), instance: self.started, known: None };
+        let ended = Ended {
+            name: source.name.clone(),
+            instance: self.started,
+            known: None,
+            finished: false,
+        };
         self.spawn(&source.kind, outlet, known, certificates, ended)?;
         self.dormant.remove(&source.name);
-        let running = Running { config: source.clone(), phase, instance: self.started };
+        let running =
+            Running { config: source.clone(), phase, instance: self.started, finished: false };
         self.running.insert(source.name.clone(), running);
         Ok(())
     }
@@ -144,6 +163,15 @@ impl Sources {
             }
             SourceKind::Udp(config) => {
                 self.run(udp::serve(udp::bind(config)?, outlet), known, ended);
+            }
+            SourceKind::Stdin(config) => {
+                let reading = stdin::start(config.clone(), outlet);
+                let reading = reading.map_err(RunError::machine("start a thread"))?;
+                self.tasks.spawn(async move {
+                    let end = reading.await;
+                    let known = (end != stdin::End::Failed).then_some(known);
+                    Ended { known, finished: end == stdin::End::Input, ..ended }
+                });
             }
             SourceKind::Files(files) => {
                 let files = tail::TailConfig { id: outlet.id, ..files.clone() };
@@ -173,13 +201,16 @@ impl Sources {
         });
     }
 
-    /// Returns the name of a source that ended although nobody asked it to.
-    pub(super) async fn ended(&mut self) -> String {
+    /// Returns when a source ended although nobody asked it to, or all have come to their end.
+    pub(super) async fn ended(&mut self) -> Over {
         loop {
             match self.tasks.join_next().await {
-                Some(Ok(ended)) if self.is_current(&ended) => return ended.name,
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return error.to_string(),
+                Some(Ok(ended)) => {
+                    if let Some(over) = self.note(&ended) {
+                        return over;
+                    }
+                }
+                Some(Err(error)) => return Over::Failed(error.to_string()),
                 // Without any source there is nothing to wait for.
                 None => std::future::pending().await,
             }
@@ -189,12 +220,12 @@ impl Sources {
     /// Takes up another configuration: sources that are the same go on undisturbed.
     ///
     /// # Errors
-    /// The name of a source that ended meanwhile although nobody asked it to.
+    /// What else happened to the sources meanwhile.
     pub(super) async fn reload(
         &mut self,
         config: &Config,
         certificates: &Certificates,
-    ) -> Result<(), String> {
+    ) -> Result<(), Over> {
         let wanted = |name: &str| config.sources.iter().find(|source| source.name == name);
         let differs = |running: &Running| wanted(&running.config.name) != Some(&running.config);
         let ending: Vec<String> = self
@@ -215,7 +246,7 @@ impl Sources {
     }
 
     /// Ends a source and keeps what it knows.
-    async fn end_one(&mut self, name: &str, stays: bool) -> Result<(), String> {
+    async fn end_one(&mut self, name: &str, stays: bool) -> Result<(), Over> {
         let Some(ending) = self.running.remove(name) else { return Ok(()) };
         let phase = ending.config.kind.last_phase();
         ending.phase.send_replace(phase);
@@ -229,14 +260,17 @@ impl Sources {
             self.retired.push(ending.phase);
             return Ok(());
         }
-        while let Some(ended) = self.tasks.join_next().await {
-            let ended = ended.map_err(|error| error.to_string())?;
+        while !ending.finished
+            && let Some(ended) = self.tasks.join_next().await
+        {
+            let ended = ended.map_err(|error| Over::Failed(error.to_string()))?;
             if ended.instance == ending.instance {
-                self.dormant.insert(ended.name, ended.known.ok_or(name)?);
+                self.dormant
+                    .insert(ended.name, ended.known.ok_or_else(|| Over::Failed(name.to_owned()))?);
                 return Ok(());
             }
-            if self.is_current(&ended) {
-                return Err(ended.name);
+            if let Some(over) = self.note(&ended) {
+                return Err(over);
             }
         }
         Ok(())
@@ -277,8 +311,15 @@ impl Sources {
         }
     }
 
-    fn is_current(&self, ended: &Ended) -> bool {
-        self.running.get(&ended.name).is_some_and(|running| running.instance == ended.instance)
+    /// Takes in that a source has ended. Nothing is to be done if it was asked to, or others go on.
+    fn note(&mut self, ended: &Ended) -> Option<Over> {
+        let current = |running: &&mut Running| running.instance == ended.instance;
+        let running = self.running.get_mut(&ended.name).filter(current)?;
+        if !ended.finished {
+            return Some(Over::Failed(ended.name.clone()));
+        }
+        running.finished = true;
+        self.running.values().all(|running| running.finished).then_some(Over::All)
     }
 
     /// Stops all sources and waits for them. What they have received is handed over first.

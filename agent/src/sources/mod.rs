@@ -11,6 +11,7 @@ mod datagram;
 mod gather;
 mod limiter;
 pub mod stats;
+pub mod stdin;
 pub mod syslog_tls;
 pub mod tail;
 pub mod udp;

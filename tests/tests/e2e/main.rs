@@ -10,6 +10,7 @@ mod fresh;
 mod frozen;
 mod kills;
 mod liar;
+mod local;
 mod node;
 mod partition;
 mod refusals;

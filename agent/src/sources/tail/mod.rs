@@ -23,7 +23,7 @@ mod file;
 mod plan;
 mod scan;
 mod sent;
-mod split;
+pub(super) mod split;
 mod tailer;
 mod watch;
 

@@ -1,7 +1,7 @@
 //! Receives syslog on a local socket, as programs write it with `syslog(3)` or `logger --socket`.
 //!
 //! What it guarantees: every message that the system took from a program is handed over, with who
-//! that program is by the system's word, which no sender can choose; a slow pipeline makes the
+//! that program is by the system's word, which none but root can choose; a slow pipeline makes the
 //! programs wait, because the system takes no more of them then than a few. What it cannot
 //! guarantee: a local socket acknowledges nothing, so what the agent had not handed over yet when
 //! it is killed is lost, and programs that write while it is away get an error.
