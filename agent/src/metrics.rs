@@ -218,6 +218,7 @@ const SOURCE_COUNTERS: &[Field] = &[
     ("source_lost_messages", "Messages lost on this machine, whole or in part", |s| {
         &s.lost_messages
     }),
+    ("source_gaps", "Times at which what was to be read next was gone", |s| &s.gaps),
     ("source_read_errors", "Files or directories that could not be read", |s| &s.read_errors),
     ("source_accepted_connections", "Connections accepted", |s| &s.accepted_connections),
     ("source_refused_connections", "Connections refused", |s| &s.refused_connections),
@@ -226,6 +227,7 @@ const SOURCE_COUNTERS: &[Field] = &[
 ];
 
 const SOURCE_GAUGES: &[Field] = &[
+    ("source_unreadable", "Inputs that cannot be read now", |s| &s.unreadable),
     ("source_open_files", "Files open for reading", |s| &s.open_files),
     ("source_waiting_files", "Files that wait because too many are open", |s| &s.waiting_files),
     ("source_lag_bytes", "Bytes in open files not taken over yet", |s| &s.lag_bytes),

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Packages, and a file that shows that each is there.
-const NEEDED: [(&str, &[&str]); 8] = [
+const NEEDED: [(&str, &[&str]); 9] = [
     ("curl", &["/usr/bin/curl"]),
     ("iproute2", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"]),
     ("rsyslog", &["/usr/sbin/rsyslogd"]),
@@ -32,6 +32,10 @@ const NEEDED: [(&str, &[&str]); 8] = [
         ],
     ),
     ("systemd", &["/usr/bin/systemd-analyze", "/bin/systemd-analyze"]),
+    (
+        "systemd-journal-remote",
+        &["/lib/systemd/systemd-journal-remote", "/usr/lib/systemd/systemd-journal-remote"],
+    ),
     ("openssl", &["/usr/bin/openssl"]),
 ];
 

@@ -3,6 +3,7 @@
 //! lies outside the file itself (certificates, directories) is looked at by
 //! [`crate::commands::check`] and at the start.
 
+mod journald;
 mod meaning;
 mod sources;
 mod stdin;
@@ -22,6 +23,7 @@ use crate::{
     prepare::Listener,
     sources::{
         Phase,
+        journald::JournaldConfig,
         stdin::StdinConfig,
         tail::TailConfig,
         udp::UdpConfig,
@@ -102,6 +104,8 @@ pub enum SourceKind {
     Udp(UdpConfig),
     /// Whoever writes to the agent's standard input.
     Stdin(StdinConfig),
+    /// The systemd journal.
+    Journald(JournaldConfig),
 }
 
 impl SourceKind {
@@ -119,6 +123,7 @@ impl SourceKind {
     pub fn syntax(&self) -> Syntax {
         match self {
             SourceKind::Files(_) | SourceKind::Stdin(_) => Syntax::Plain,
+            SourceKind::Journald(_) => Syntax::Journal,
             SourceKind::Syslog(_) | SourceKind::Unix(_) | SourceKind::Udp(_) => Syntax::Syslog,
         }
     }
@@ -126,7 +131,7 @@ impl SourceKind {
     /// What no other source can have, too, and the key that says so.
     pub(crate) fn place(&self) -> Option<(&'static str, String)> {
         match self {
-            SourceKind::Files(_) => None,
+            SourceKind::Files(_) | SourceKind::Journald(_) => None,
             SourceKind::Syslog(syslog) => Some(("listen", syslog.listen.to_string())),
             SourceKind::Stdin(_) => Some(("name", "standard input".to_owned())),
             SourceKind::Udp(udp) => Some(("listen", format!("{} by UDP", udp.listen))),

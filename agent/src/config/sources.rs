@@ -36,6 +36,9 @@ impl At<'_> {
         for (index, stdin) in written.stdin.into_iter().enumerate() {
             sources.push(self.stdin(format!("source.stdin[{index}]"), stdin)?);
         }
+        for (index, journald) in written.journald.into_iter().enumerate() {
+            sources.push(self.journald(format!("source.journald[{index}]"), journald)?);
+        }
         if sources.is_empty() {
             return self.fail("source", "there is no source: add one, such as [[source.file]]");
         }

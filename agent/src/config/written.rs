@@ -59,6 +59,8 @@ pub(super) struct Sources {
     pub(super) udp: Vec<super::udp::Udp>,
     #[serde(default)]
     pub(super) stdin: Vec<super::stdin::Stdin>,
+    #[serde(default)]
+    pub(super) journald: Vec<super::journald::Journald>,
 }
 
 #[derive(Debug, Deserialize)]

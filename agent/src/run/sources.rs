@@ -22,7 +22,7 @@ use crate::{
     board::Board,
     config::{Config, SourceConfig, SourceKind, SyslogConfig},
     sources::{
-        Known, Outlet, Phase, stdin,
+        Known, Outlet, Phase, journald, stdin,
         syslog_tls::{self, SyslogTlsConfig},
         tail, udp, unix,
     },
@@ -163,6 +163,10 @@ impl Sources {
             }
             SourceKind::Udp(config) => {
                 self.run(udp::serve(udp::bind(config)?, outlet), known, ended);
+            }
+            SourceKind::Journald(config) => {
+                let reading = journald::serve(config.clone(), known, outlet);
+                self.tasks.spawn(async move { Ended { known: Some(reading.await), ..ended } });
             }
             SourceKind::Stdin(config) => {
                 let reading = stdin::start(config.clone(), outlet);

@@ -9,6 +9,7 @@
 
 mod datagram;
 mod gather;
+pub mod journald;
 mod limiter;
 pub mod stats;
 pub mod stdin;

@@ -29,6 +29,10 @@ pub struct SourceStats {
     pub lost_bytes: AtomicU64,
     /// Messages that came to this machine and were lost, whole or in part.
     pub lost_messages: AtomicU64,
+    /// Inputs that cannot be read now (gauge).
+    pub unreadable: AtomicU64,
+    /// Times at which what was to be read next was not there any more.
+    pub gaps: AtomicU64,
     /// Files or directories that could not be read, counted at each attempt.
     pub read_errors: AtomicU64,
     /// Connections whose handshake succeeded.

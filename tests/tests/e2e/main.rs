@@ -8,6 +8,7 @@ mod disk;
 mod files;
 mod fresh;
 mod frozen;
+mod journald;
 mod kills;
 mod liar;
 mod local;
