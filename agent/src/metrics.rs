@@ -223,6 +223,8 @@ const SOURCE_COUNTERS: &[Field] = &[
     ("source_accepted_connections", "Connections accepted", |s| &s.accepted_connections),
     ("source_refused_connections", "Connections refused", |s| &s.refused_connections),
     ("source_frame_errors", "Connections closed for broken framing", |s| &s.frame_errors),
+    ("source_refused_requests", "Requests refused", |s| &s.refused_requests),
+    ("source_rejected_records", "Records rejected out of requests", |s| &s.rejected_records),
     ("source_partial_messages", "Connections that ended in a message", |s| &s.partial_messages),
 ];
 

@@ -42,6 +42,9 @@ pub enum Syntax {
     /// Entries of the systemd journal as `journalctl --output=json` writes them; the format is
     /// for their MESSAGE.
     Journal,
+    /// Log records of OpenTelemetry as [`crate::otlp`] writes them; the format is for their body,
+    /// where that is text.
+    Otlp,
 }
 
 /// What all records of an agent have in common.
@@ -88,6 +91,7 @@ impl RecordSettings {
                     self.append_parts(batch, incoming, &header, &access)
                 }
             },
+            Syntax::Otlp => self.append_told(batch, incoming, &told::otlp(incoming.line)),
             Syntax::Journal => self.append_told(batch, incoming, &told::journal(incoming.line)),
         }
     }

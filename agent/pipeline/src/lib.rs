@@ -9,6 +9,7 @@ pub mod entries;
 pub mod extract;
 pub mod frame;
 pub mod line;
+pub mod otlp;
 pub mod pipeline;
 mod syslog;
 mod told;

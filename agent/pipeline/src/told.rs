@@ -4,8 +4,10 @@
 //! expects, is taken from elsewhere, and the line is kept whatever it is.
 
 mod journal;
+mod otlp;
 
 pub(crate) use journal::journal;
+pub(crate) use otlp::otlp;
 
 use crate::{entries::DEFAULT_PRIORITY, extract::Access};
 use record::{UnixMillis, entry::Header};

@@ -115,6 +115,11 @@ impl Report {
         let line = match kind {
             SourceKind::Syslog(syslog) => format!("syslog over TLS on {}", syslog.listen),
             SourceKind::Journald(journald) => self.journald(config, table, journald),
+            #[cfg(feature = "otlp")]
+            SourceKind::Otlp(otlp) => {
+                let tls = if otlp.tls.is_some() { "over TLS" } else { "without TLS" };
+                format!("OTLP/HTTP {tls} on {}", otlp.listen)
+            }
             SourceKind::Stdin(_) => "standard input, to its end".to_owned(),
             SourceKind::Udp(udp) => format!("syslog by UDP on {}, from anybody", udp.listen),
             SourceKind::Unix(unix) => self.unix(config, table, unix),

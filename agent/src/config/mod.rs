@@ -5,6 +5,8 @@
 
 mod journald;
 mod meaning;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod sources;
 mod stdin;
 mod udp;
@@ -106,6 +108,9 @@ pub enum SourceKind {
     Stdin(StdinConfig),
     /// The systemd journal.
     Journald(JournaldConfig),
+    /// Exporters of OpenTelemetry.
+    #[cfg(feature = "otlp")]
+    Otlp(crate::sources::otlp::OtlpConfig),
 }
 
 impl SourceKind {
@@ -114,6 +119,11 @@ impl SourceKind {
         match self {
             SourceKind::Syslog(syslog) => {
                 Some(Listener { files: &syslog.tls, table: &syslog.tls_table })
+            }
+            #[cfg(feature = "otlp")]
+            SourceKind::Otlp(otlp) => {
+                let (files, table) = otlp.tls.as_ref()?;
+                Some(Listener { files, table })
             }
             _ => None,
         }
@@ -124,6 +134,8 @@ impl SourceKind {
         match self {
             SourceKind::Files(_) | SourceKind::Stdin(_) => Syntax::Plain,
             SourceKind::Journald(_) => Syntax::Journal,
+            #[cfg(feature = "otlp")]
+            SourceKind::Otlp(_) => Syntax::Otlp,
             SourceKind::Syslog(_) | SourceKind::Unix(_) | SourceKind::Udp(_) => Syntax::Syslog,
         }
     }
@@ -133,6 +145,8 @@ impl SourceKind {
         match self {
             SourceKind::Files(_) | SourceKind::Journald(_) => None,
             SourceKind::Syslog(syslog) => Some(("listen", syslog.listen.to_string())),
+            #[cfg(feature = "otlp")]
+            SourceKind::Otlp(otlp) => Some(("listen", otlp.listen.to_string())),
             SourceKind::Stdin(_) => Some(("name", "standard input".to_owned())),
             SourceKind::Udp(udp) => Some(("listen", format!("{} by UDP", udp.listen))),
             SourceKind::Unix(unix) => Some(("path", unix.path.display().to_string())),

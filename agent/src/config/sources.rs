@@ -39,6 +39,10 @@ impl At<'_> {
         for (index, journald) in written.journald.into_iter().enumerate() {
             sources.push(self.journald(format!("source.journald[{index}]"), journald)?);
         }
+        #[cfg(feature = "otlp")]
+        for (index, otlp) in written.otlp.into_iter().enumerate() {
+            sources.push(self.otlp(format!("source.otlp[{index}]"), otlp, tls)?);
+        }
         if sources.is_empty() {
             return self.fail("source", "there is no source: add one, such as [[source.file]]");
         }

@@ -61,6 +61,9 @@ pub(super) struct Sources {
     pub(super) stdin: Vec<super::stdin::Stdin>,
     #[serde(default)]
     pub(super) journald: Vec<super::journald::Journald>,
+    #[cfg(feature = "otlp")]
+    #[serde(default)]
+    pub(super) otlp: Vec<super::otlp::Otlp>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -18,6 +18,8 @@ use tokio::{
 };
 
 use super::{RunError, certificates::Certificates};
+#[cfg(feature = "otlp")]
+use crate::sources::otlp;
 use crate::{
     board::Board,
     config::{Config, SourceConfig, SourceKind, SyslogConfig},
@@ -167,6 +169,13 @@ impl Sources {
             SourceKind::Journald(config) => {
                 let reading = journald::serve(config.clone(), known, outlet);
                 self.tasks.spawn(async move { Ended { known: Some(reading.await), ..ended } });
+            }
+            #[cfg(feature = "otlp")]
+            SourceKind::Otlp(config) => {
+                let server = config.tls.as_ref().map(|(files, _)| certificates.server(files));
+                let listener = syslog_tls::bind(config.listen)?;
+                let serving = otlp::serve(listener, server.transpose()?, config.clone(), outlet);
+                self.run(serving, known, ended);
             }
             SourceKind::Stdin(config) => {
                 let reading = stdin::start(config.clone(), outlet);

@@ -11,6 +11,8 @@ mod datagram;
 mod gather;
 pub mod journald;
 mod limiter;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod stats;
 pub mod stdin;
 pub mod syslog_tls;

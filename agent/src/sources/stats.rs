@@ -43,6 +43,10 @@ pub struct SourceStats {
     pub refused_connections: AtomicU64,
     /// Connections closed because the sender broke the framing.
     pub frame_errors: AtomicU64,
+    /// Requests that were refused.
+    pub refused_requests: AtomicU64,
+    /// Records of requests that were taken, that were not.
+    pub rejected_records: AtomicU64,
     /// Connections that ended inside a message.
     pub partial_messages: AtomicU64,
 }

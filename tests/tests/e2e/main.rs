@@ -13,6 +13,7 @@ mod kills;
 mod liar;
 mod local;
 mod node;
+mod otlp;
 mod partition;
 mod refusals;
 mod rsyslog;
