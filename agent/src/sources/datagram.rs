@@ -222,7 +222,7 @@ impl<'a, S: Socket> Datagrams<'a, S> {
     }
 }
 
-fn receive(socket: RawFd, room: &mut [u8], control: &mut Vec<u8>) -> Result<Received, Errno> {
+fn receive(socket: RawFd, room: &mut [u8], control: &mut [u8]) -> Result<Received, Errno> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let len = room.len();
     let mut room = [IoSliceMut::new(room)];

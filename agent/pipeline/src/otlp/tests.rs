@@ -68,7 +68,7 @@ fn what_is_no_request_is_refused_and_what_is_no_record_rejected() {
 fn what_would_become_too_much_is_rejected() {
     let record = |len: usize| format!(r#"{{"body":{{"stringValue":"{}"}}}}"#, "x".repeat(len));
     let records = [record(MAX_LINE), record(10), record(2 << 20)];
-    let many = vec![records[2].as_str(); 8].join(",");
+    let many = [records[2].as_str(); 8].join(",");
     let request = format!(
         r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{},{},{many}]}}]}}]}}"#,
         records[0], records[1]

@@ -203,4 +203,3 @@ fn survive(ended: Result<(), tokio::task::JoinError>) {
         error!(%error, "a connection of an exporter failed because of a fault in this program");
     }
 }
-
