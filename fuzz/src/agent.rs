@@ -35,6 +35,17 @@ fn extract(format: Format, line: &[u8]) {
     }
 }
 
+/// Requests of OpenTelemetry's exporters. What is read of protobuf is JSON that is read the same.
+pub fn otlp(data: &[u8]) {
+    let _ = pipeline::otlp::from_json(data);
+    let Ok(lines) = pipeline::otlp::from_protobuf(data) else { return };
+    for span in &lines.spans {
+        let line = span.of(&lines.bytes);
+        let again = pipeline::otlp::from_json(line).expect("OTLP's JSON mapping");
+        assert_eq!(again.bytes, line);
+    }
+}
+
 /// Every line becomes records that a ledger takes, and comes back from them. The first byte
 /// chooses the source.
 pub fn pipeline(data: &[u8]) {
@@ -42,9 +53,11 @@ pub fn pipeline(data: &[u8]) {
     let source = |name: &str, format, syntax| SourceSettings { name: name.into(), format, syntax };
     let sources = vec![
         source("syslog", Format::Raw, Syntax::Syslog),
-        source("syslog-kong", Format::Kong, true),
+        source("syslog-kong", Format::Kong, Syntax::Syslog),
         source("kong", Format::Kong, Syntax::Plain),
-        source("nginx", Format::NginxCombined, false),
+        source("nginx", Format::NginxCombined, Syntax::Plain),
+        source("journal", Format::Kong, Syntax::Journal),
+        source("otlp", Format::Kong, Syntax::Otlp),
     ];
     let chosen = SourceId(u16::from(*choice) % sources.len() as u16);
     let settings = RecordSettings {

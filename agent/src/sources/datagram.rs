@@ -11,6 +11,7 @@ use nix::{
     cmsg_space,
     errno::Errno,
     sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg},
+    unistd::close,
 };
 use tokio::{
     io::Interest,
@@ -30,6 +31,10 @@ use super::{
 /// The longest datagram that can be received, in bytes. The system gives memory for what is used
 /// of it, and lets no sender without privileges send more than a fraction.
 const ROOM: usize = 4 << 20;
+
+/// As many descriptors as the system passes along with a datagram (SCM_MAX_FD). There must be room
+/// for them: a sender that passes some would otherwise not be named.
+const MAX_DESCRIPTORS: usize = 253;
 
 /// For how long a stop goes on receiving what has come already.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -123,7 +128,7 @@ impl<'a, S: Socket> Datagrams<'a, S> {
             socket,
             gather: Gather::new(transport, max_message),
             room: vec![0; ROOM],
-            control: cmsg_space!(UnixCredentials),
+            control: cmsg_space!(UnixCredentials, [RawFd; MAX_DESCRIPTORS]),
             last: None,
             outlet,
             failing: false,
@@ -226,14 +231,18 @@ fn receive(socket: RawFd, room: &mut [u8], control: &mut [u8]) -> Result<Receive
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let len = room.len();
     let mut room = [IoSliceMut::new(room)];
-    // Descriptors that a sender passes along find no room, and the system closes them.
     let received = recvmsg::<()>(socket, &mut room, Some(control), flags)?;
-    let sender = received.cmsgs().ok().and_then(|mut messages| {
-        messages.find_map(|message| match message {
-            ControlMessageOwned::ScmCredentials(sender) => Some((sender.uid(), sender.pid())),
-            _ => None,
-        })
-    });
+    let mut sender = None;
+    for message in received.cmsgs().into_iter().flatten() {
+        match message {
+            ControlMessageOwned::ScmCredentials(who) => sender = Some((who.uid(), who.pid())),
+            // Nobody was asked for them. An error says that it is not open, which is as well.
+            ControlMessageOwned::ScmRights(descriptors) => {
+                descriptors.into_iter().for_each(|descriptor| drop(close(descriptor)));
+            }
+            _ => {}
+        }
+    }
     let cut = received.flags.contains(MsgFlags::MSG_TRUNC);
     Ok(Received { len: received.bytes.min(len), sender, cut })
 }

@@ -5,6 +5,7 @@ mod config;
 mod failover;
 mod fake_node;
 mod full_disk;
+mod local_sources;
 mod process;
 mod refusals;
 mod spool;

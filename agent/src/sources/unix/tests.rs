@@ -2,6 +2,7 @@
 
 use std::{
     io::{ErrorKind, Write},
+    os::fd::AsRawFd,
     os::unix::{
         fs::PermissionsExt,
         net::{UnixDatagram, UnixStream},
@@ -102,6 +103,26 @@ async fn a_datagram_is_a_message_and_names_its_program() {
     let Some(SourceEvent::Chunk(chunk)) = rx.recv().await else { panic!("it was there") };
     assert_eq!(chunk.iter().collect::<Vec<_>>(), [b"before the stop"]);
     assert!(sender.send(b"after it").is_err());
+}
+
+#[tokio::test]
+async fn who_passes_descriptors_along_is_named_all_the_same_and_they_are_closed() {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    let mut bench = Bench::new(Kind::Datagram, 64);
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.connect(bench.path()).unwrap();
+    let passed = std::fs::File::open("/dev/null").unwrap();
+    let descriptors = vec![passed.as_raw_fd(); 100];
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let message = [std::io::IoSlice::new(b"<13>x")];
+    for _ in 0..20 {
+        let flags = MsgFlags::empty();
+        sendmsg::<()>(sender.as_raw_fd(), &message, &rights, flags, None).unwrap();
+        assert_eq!(bench.lines(1).await, [b"<13>x"]);
+    }
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let names = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    assert!(names.filter(|name| name == Path::new("/dev/null")).count() < 100);
 }
 
 #[tokio::test]
