@@ -238,7 +238,9 @@ fn receive(socket: RawFd, room: &mut [u8], control: &mut [u8]) -> Result<Receive
             ControlMessageOwned::ScmCredentials(who) => sender = Some((who.uid(), who.pid())),
             // Nobody was asked for them. An error says that it is not open, which is as well.
             ControlMessageOwned::ScmRights(descriptors) => {
-                descriptors.into_iter().for_each(|descriptor| drop(close(descriptor)));
+                for descriptor in descriptors {
+                    let _ = close(descriptor);
+                }
             }
             _ => {}
         }
