@@ -3,7 +3,10 @@
 use std::{
     io::{Read, Write},
     net::UdpSocket,
-    os::unix::net::UnixStream,
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixDatagram, UnixStream},
+    },
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -209,7 +212,7 @@ fn a_killed_agent_loses_of_datagrams_only_what_lay_in_the_socket() {
     let socket = |site: &Site| unix_source("log", &site.path("log.sock"), "datagram");
     let (_dir, site, _ledger) = ready(socket);
     let path = site.path("log.sock");
-    let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
     let sent = through_kills(&site, |number| {
         // As syslog(3) does: who finds nobody there tries again.
         let message = format!("<13>Nov 21 10:02:27 app: message {number}");
@@ -259,4 +262,37 @@ fn a_killed_agent_loses_of_its_input_only_what_was_not_durable() {
         assert_eq!(status.code(), (round == 9).then_some(0));
     }
     assert_in_order(&site, "standard input", sent);
+}
+
+#[test]
+fn a_socket_that_is_configured_otherwise_is_taken_over_while_the_agent_runs() {
+    let socket = |kind: &'static str| {
+        move |site: &Site| unix_source("log", &site.path("log.sock"), kind) + "mode = \"0600\"\n"
+    };
+    let (_dir, site, _ledger) = ready(socket("stream"));
+    let agent = site.start_agent("gw01").unwrap();
+    let path = site.path("log.sock");
+    let mut old = wait_for("the socket", || UnixStream::connect(&path).ok());
+    old.write_all(b"<13>one\n").unwrap();
+    wait_for("the first line", || (lines_of(&site).len() == 1).then_some(()));
+    let mode = || std::fs::metadata(&path).map(|found| found.permissions().mode() & 0o777).ok();
+    assert_eq!(mode(), Some(0o600));
+    for (kind, line) in [("stream", "two"), ("datagram", "three")] {
+        let text = socket(kind)(&site).replace("0600", "0640");
+        site.configure_agent(&AgentOptions::new("gw01", text)).unwrap();
+        agent.signal(rustix::process::Signal::HUP).unwrap();
+        wait_for(line, || match kind {
+            "stream" => {
+                mode().filter(|mode| *mode == 0o640)?;
+                UnixStream::connect(&path).ok()?.write_all(line.as_bytes()).ok()
+            }
+            _ => {
+                let sender = UnixDatagram::unbound().unwrap();
+                sender.send_to(line.as_bytes(), &path).ok().map(drop)
+            }
+        });
+    }
+    old.write_all(b"<13>still there\n").unwrap();
+    wait_for("all lines", || (lines_of(&site).len() == 4).then_some(()));
+    assert!(lines_of(&site).contains(&b"<13>still there".to_vec()));
 }
