@@ -10,7 +10,7 @@ const DEFAULT_CONFIG: &str = "/etc/logseal/agent.toml";
 
 /// Seals this host's access records and hands them to the ledger.
 ///
-/// The agent reads log files and receives syslog over TLS, makes each line a record, numbers,
+/// The agent reads log files and the journal, receives syslog, makes each line a record, numbers,
 /// hashes and signs the records in batches, keeps them in its spool and hands them to the ledger.
 /// It lets go of a batch only when it has verified the ledger's receipt for it.
 #[derive(Debug, Parser)]
