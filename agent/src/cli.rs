@@ -14,7 +14,7 @@ const DEFAULT_CONFIG: &str = "/etc/logseal/agent.toml";
 
 /// Seals this host's access records and hands them to the ledger.
 ///
-/// The agent reads log files and receives syslog over TLS, makes each line a record, numbers,
+/// The agent reads log files and the journal, receives syslog, makes each line a record, numbers,
 /// hashes and signs the records in batches, keeps them in its spool and hands them to the ledger.
 /// It lets go of a batch only when it has verified the ledger's receipt for it.
 #[derive(Debug, Parser)]
@@ -36,7 +36,7 @@ filter such as logseal_agent=debug.";
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run until SIGTERM or SIGINT; SIGHUP takes up new certificates and revocation lists
-    Run(ConfigArgs),
+    Run(RunArgs),
     /// Check the configuration, and the files and certificates it names, without starting
     ///
     /// Prints what is wrong with its file and line. Can be used while the agent runs.
@@ -85,6 +85,18 @@ pub struct ConfigArgs {
     /// The configuration file
     #[arg(long, short, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
+}
+
+/// Which configuration to use, and how to end.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub config: ConfigArgs,
+    /// When all sources have come to their end, as standard input does, wait so many seconds for
+    /// the ledger's receipts before the program ends
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub drain: u64,
 }
 
 /// Which configuration to use, and how to answer.
@@ -205,6 +217,7 @@ mod tests {
         command().debug_assert();
         for line in [
             "logseal-agent run --config /etc/logseal/agent.toml",
+            "logseal-agent run --config a.toml --drain 5",
             "logseal-agent check --config a.toml --json",
             "logseal-agent try --source kong /var/log/kong/access.log",
             "logseal-agent try --format nginx-json --json --lines 100 -",

@@ -282,17 +282,23 @@ const SOURCE_COUNTERS: &[Field] = &[
     ("source_finished_files", "Files rotated away and read to their end", |s| &s.finished_files),
     ("source_lost_files", "Files that went away before they were read", |s| &s.lost_files),
     ("source_lost_bytes", "Bytes known to be in a file that went away unread", |s| &s.lost_bytes),
+    ("source_lost_messages", "Messages lost on this machine, whole or in part", |s| {
+        &s.lost_messages
+    }),
+    ("source_gaps", "Times at which what was to be read next was gone", |s| &s.gaps),
     ("source_read_errors", "Files or directories that could not be read", |s| &s.read_errors),
     ("source_accepted_connections", "Connections accepted", |s| &s.accepted_connections),
     ("source_refused_connections", "Connections refused", |s| &s.refused_connections),
     ("source_frame_errors", "Connections closed for broken framing", |s| &s.frame_errors),
+    ("source_refused_requests", "Requests refused", |s| &s.refused_requests),
+    ("source_rejected_records", "Records rejected out of requests", |s| &s.rejected_records),
     ("source_partial_messages", "Connections that ended in a message", |s| &s.partial_messages),
 ];
 
 const SOURCE_GAUGES: &[Field] = &[
+    ("source_unreadable", "Inputs that cannot be read now", |s| &s.unreadable_paths),
     ("source_open_files", "Files open for reading", |s| &s.open_files),
     ("source_waiting_files", "Files that wait because too many are open", |s| &s.waiting_files),
-    ("source_unreadable", "Files and directories that cannot be read now", |s| &s.unreadable_paths),
     ("source_lag_bytes", "Bytes in open files not taken over yet", |s| &s.lag_bytes),
     ("source_open_connections", "Connections open", |s| &s.open_connections),
 ];

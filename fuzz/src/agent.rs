@@ -2,7 +2,7 @@
 
 use crate::{agent, key, origin};
 use pipeline::{
-    Extractor, Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings,
+    Extractor, Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings, Syntax,
     extract::{UserTable, Wanted},
     line::{Chunk, ChunkOrigin, LineSpan, SourceEvent, SourceId},
     shadow::{Matcher, Ours, Report, Settings},
@@ -40,8 +40,9 @@ pub fn shadow(data: &[u8]) {
     for (record, (choice, line)) in (0..).zip(lines) {
         ms += u64::from(choice >> 2) * 40;
         matcher.advance(at(ms));
-        let (format, syslog) = (extractor(Format::Kong), choice & 2 > 0);
-        let source = SourceSettings { name: "kong".into(), format, syslog };
+        let format = extractor(Format::Kong);
+        let syntax = if choice & 2 > 0 { Syntax::Syslog } else { Syntax::Plain };
+        let source = SourceSettings { name: "kong".into(), format, syntax };
         let ours = Ours { line, source: &source, record, end: record + 1 };
         match choice & 1 {
             0 => matcher.theirs(line, at(ms)),
@@ -74,19 +75,32 @@ fn extractor(format: Format) -> Extractor {
     Extractor::new(format, &user).expect("a right table")
 }
 
+/// Requests of OpenTelemetry's exporters. What is read of protobuf is JSON that is read the same.
+pub fn otlp(data: &[u8]) {
+    let _ = pipeline::otlp::from_json(data);
+    let Ok(lines) = pipeline::otlp::from_protobuf(data) else { return };
+    for span in &lines.spans {
+        let line = span.of(&lines.bytes);
+        let again = pipeline::otlp::from_json(line).expect("OTLP's JSON mapping");
+        assert_eq!(again.bytes, line);
+    }
+}
+
 /// Every line becomes records that a ledger takes, and comes back from them. The first byte
 /// chooses the source.
 pub fn pipeline(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
-    let source = |name: &str, format, syslog| {
+    let source = |name: &str, format, syntax| {
         let format = extractor(format);
-        SourceSettings { name: name.into(), format, syslog }
+        SourceSettings { name: name.into(), format, syntax }
     };
     let sources = vec![
-        source("syslog", Format::Raw, true),
-        source("syslog-kong", Format::Kong, true),
-        source("kong", Format::Kong, false),
-        source("nginx", Format::NginxCombined, false),
+        source("syslog", Format::Raw, Syntax::Syslog),
+        source("syslog-kong", Format::Kong, Syntax::Syslog),
+        source("kong", Format::Kong, Syntax::Plain),
+        source("nginx", Format::NginxCombined, Syntax::Plain),
+        source("journal", Format::Kong, Syntax::Journal),
+        source("otlp", Format::Kong, Syntax::Otlp),
     ];
     let chosen = SourceId(u16::from(*choice) % sources.len() as u16);
     let settings = RecordSettings {

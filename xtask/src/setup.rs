@@ -33,6 +33,10 @@ const NEEDED: [(&str, &[&str]); 9] = [
         ],
     ),
     ("systemd", &["/usr/bin/systemd-analyze", "/bin/systemd-analyze"]),
+    (
+        "systemd-journal-remote",
+        &["/lib/systemd/systemd-journal-remote", "/usr/lib/systemd/systemd-journal-remote"],
+    ),
     ("openssl", &["/usr/bin/openssl"]),
 ];
 

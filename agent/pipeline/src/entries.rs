@@ -1,21 +1,24 @@
 //! From a line to its entry, or entries: header, our elements, the line's bytes.
 
-use crate::extract::{Access, Extractor};
+use crate::{
+    extract::{Access, Extractor},
+    syslog::Loose,
+    told::{self, Told},
+};
 use record::{
     AgentName, UnixMillis,
     batch::{BatchBuilder, MAX_BATCH_BYTES},
-    entry::{Built, Enterprise, Header, LogElement, MAX_ENTRY_LEN, Message, Part, parse_priority},
+    entry::{Built, Enterprise, Header, LogElement, MAX_ENTRY_LEN, Message, Part},
     merkle::EntryIndex,
 };
 use std::num::NonZeroU32;
-use syslog_loose::{ProcId, Variant};
 
 /// The longest line, in bytes: all parts of a line must fit into one batch, so that a source's
 /// position never points into the middle of a line.
 pub const MAX_LINE: usize = 3 << 20;
 
 /// Facility 13 (log audit), severity 6 (informational): for lines that bring no priority.
-const DEFAULT_PRIORITY: u8 = 110;
+pub(crate) const DEFAULT_PRIORITY: u8 = 110;
 
 /// How a source's lines become records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,20 +27,41 @@ pub struct SourceSettings {
     pub name: String,
     /// What is taken from its lines.
     pub format: Extractor,
-    /// True if its lines are syslog messages, false if they are plain lines.
-    pub syslog: bool,
+    /// What its lines are written in, around what the format is for.
+    pub syntax: Syntax,
+}
+
+/// What a source's lines are written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Syntax {
+    /// Nothing: the format is for the whole line.
+    #[default]
+    Plain,
+    /// Syslog messages; the format is for their MSG.
+    Syslog,
+    /// Entries of the systemd journal as `journalctl --output=json` writes them; the format is
+    /// for their MESSAGE.
+    Journal,
+    /// Log records of OpenTelemetry as [`crate::otlp`] writes them; the format is for their body,
+    /// where that is text.
+    Otlp,
 }
 
 impl SourceSettings {
-    /// What is taken from a line; of a syslog message, from what it carries.
+    /// What is taken from a line; of a syslog message and the like, from what it carries.
     pub fn extract<'a>(&self, line: &'a [u8]) -> Access<'a> {
-        if !self.syslog {
-            return self.format.extract(line);
-        }
-        match Message::parse(line) {
-            Some(message) => self.format.extract(message.msg()),
-            None => self.format.extract(Loose::parse(line).msg),
-        }
+        let told = match self.syntax {
+            Syntax::Plain => return self.format.extract(line),
+            Syntax::Syslog => {
+                return match Message::parse(line) {
+                    Some(message) => self.format.extract(message.msg()),
+                    None => self.format.extract(Loose::parse(line).msg),
+                };
+            }
+            Syntax::Journal => told::journal(line),
+            Syntax::Otlp => told::otlp(line),
+        };
+        self.format.extract(told.message.as_deref().unwrap_or_default()).into_owned()
     }
 }
 
@@ -71,27 +95,49 @@ impl RecordSettings {
         if !batch.has_room() {
             return Appended::NoRoom;
         }
-        let built = if incoming.source.syslog {
-            self.append_syslog(batch, incoming)
-        } else {
-            let access = incoming.source.format.extract(incoming.line);
-            self.append_plain(batch, incoming, &access)
-        };
-        match built {
-            Built::Whole => Appended::Done,
-            Built::TooLong(_) => self.append_parts(batch, incoming),
+        match incoming.source.syntax {
+            Syntax::Plain => {
+                let access = incoming.source.format.extract(incoming.line);
+                let header = self.plain_header(incoming, &access);
+                self.append_wrapped(batch, incoming, &header, &access)
+            }
+            Syntax::Syslog => match self.append_syslog(batch, incoming) {
+                Built::Whole => Appended::Done,
+                Built::TooLong(_) => {
+                    let access = incoming.source.extract(incoming.line);
+                    let header = self.plain_header(incoming, &access);
+                    self.append_parts(batch, incoming, &header, &access)
+                }
+            },
+            Syntax::Otlp => self.append_told(batch, incoming, &told::otlp(incoming.line)),
+            Syntax::Journal => self.append_told(batch, incoming, &told::journal(incoming.line)),
         }
     }
 
-    fn append_plain(
+    /// A line that says itself, in its syntax, what belongs into the header.
+    fn append_told(
         &self,
         batch: &mut BatchBuilder,
         incoming: &Incoming<'_>,
+        told: &Told<'_>,
+    ) -> Appended {
+        let access = incoming.source.format.extract(told.message.as_deref().unwrap_or_default());
+        let header = told.header(&self.plain_header(incoming, &access), &access);
+        self.append_wrapped(batch, incoming, &header, &access)
+    }
+
+    fn append_wrapped(
+        &self,
+        batch: &mut BatchBuilder,
+        incoming: &Incoming<'_>,
+        header: &Header<'_>,
         access: &Access<'_>,
-    ) -> Built {
-        let header = self.plain_header(incoming, access);
+    ) -> Appended {
         let element = self.element(incoming, batch.next(), None);
-        batch.push(|out| element.wrap(out, &header, &access.fields, incoming.line))
+        match batch.push(|out| element.wrap(out, header, &access.fields, incoming.line)) {
+            Built::Whole => Appended::Done,
+            Built::TooLong(_) => self.append_parts(batch, incoming, header, access),
+        }
     }
 
     fn append_syslog(&self, batch: &mut BatchBuilder, incoming: &Incoming<'_>) -> Built {
@@ -107,14 +153,18 @@ impl RecordSettings {
     }
 
     /// All parts hold a piece of the line as MSG; only the first has the access fields.
-    fn append_parts(&self, batch: &mut BatchBuilder, incoming: &Incoming<'_>) -> Appended {
-        let access = incoming.source.extract(incoming.line);
-        let header = self.plain_header(incoming, &access);
+    fn append_parts(
+        &self,
+        batch: &mut BatchBuilder,
+        incoming: &Incoming<'_>,
+        header: &Header<'_>,
+        access: &Access<'_>,
+    ) -> Appended {
         let most = NonZeroU32::MAX;
         let widest =
             self.element(incoming, EntryIndex(u64::MAX), Some(Part { number: most, of: most }));
         let mut scratch = Vec::new();
-        widest.wrap(&mut scratch, &header, &access.fields, b"");
+        widest.wrap(&mut scratch, header, &access.fields, b"");
         let piece = MAX_ENTRY_LEN - scratch.len() - 1;
         let count = incoming.line.len().div_ceil(piece);
         let needed = incoming.line.len() + count * (scratch.len() + 3);
@@ -125,7 +175,7 @@ impl RecordSettings {
         for (number, bytes) in (1..).filter_map(NonZeroU32::new).zip(incoming.line.chunks(piece)) {
             let element = self.element(incoming, batch.next(), Some(Part { number, of }));
             let fields = if number.get() == 1 { &access.fields[..] } else { &[] };
-            let built = batch.push(|out| element.wrap(out, &header, fields, bytes));
+            let built = batch.push(|out| element.wrap(out, header, fields, bytes));
             assert_eq!(built, Built::Whole, "a piece fits by construction");
         }
         Appended::Done
@@ -168,54 +218,4 @@ pub(crate) enum Appended {
     Done,
     /// The batch must be sealed first.
     NoRoom,
-}
-
-/// What can be told of a message that is not RFC 5424. Its time is not used: without a year and a
-/// zone of its own it would have to be guessed, and the time of receipt is the better one to sign.
-struct Loose<'a> {
-    priority: u8,
-    host: Option<&'a str>,
-    app: Option<&'a str>,
-    procid: Option<String>,
-    msg: &'a [u8],
-}
-
-impl<'a> Loose<'a> {
-    fn parse(line: &'a [u8]) -> Self {
-        let priority = parse_priority(line).map(|(value, _)| value);
-        let nothing =
-            Loose { priority: DEFAULT_PRIORITY, host: None, app: None, procid: None, msg: line };
-        let (Some(priority), Ok(text)) = (priority, std::str::from_utf8(line)) else {
-            return nothing;
-        };
-        let parsed = syslog_loose::parse_message_with_year_exact(text, |_| 1970, Variant::RFC3164);
-        let Ok(parsed) = parsed else { return Loose { priority, ..nothing } };
-        let procid = parsed.procid.map(|procid| match procid {
-            ProcId::PID(pid) => pid.to_string(),
-            ProcId::Name(name) => name.to_owned(),
-        });
-        Loose {
-            priority,
-            host: parsed.hostname,
-            app: parsed.appname,
-            procid,
-            msg: parsed.msg.as_bytes(),
-        }
-    }
-
-    fn header<'h>(
-        &'h self,
-        host: &'h str,
-        received: UnixMillis,
-        time: Option<UnixMillis>,
-    ) -> Header<'h> {
-        Header {
-            priority: self.priority,
-            time: Some(time.unwrap_or(received)),
-            host: self.host.unwrap_or(host).as_bytes(),
-            app: self.app.unwrap_or_default().as_bytes(),
-            procid: self.procid.as_deref().unwrap_or_default().as_bytes(),
-            msgid: b"",
-        }
-    }
 }

@@ -3,7 +3,8 @@
 //! RFC 5425 counts a message's octets (`17 <13>1 …`), older senders end it with
 //! a line feed, and some mix both on one connection. The framing is therefore
 //! detected for each frame: a digit from 1 to 9 begins a count, anything else,
-//! also digits that no space follows, begins a frame that a line feed ends.
+//! also digits that no space follows, begins a frame that a line feed ends. On a
+//! local socket a NUL ends it as well: that is how `syslog(3)` writes to one.
 //!
 //! What this module guarantees to the pipeline: the frames do not depend on how
 //! the input was cut into reads; every octet a sender put into a message is in
@@ -73,6 +74,8 @@ pub struct FrameDecoder {
     /// No line feed lies before here that could end the frame at `at`.
     searched: usize,
     max_message: usize,
+    /// True if a NUL ends a message, too.
+    nul: bool,
     error: Option<FrameError>,
 }
 
@@ -93,7 +96,22 @@ impl FrameDecoder {
     /// When `max_message` is above [`MAX_MESSAGE`].
     pub fn new(max_message: usize) -> Self {
         assert!(max_message <= MAX_MESSAGE, "the configuration bounds max_message");
-        FrameDecoder { buffer: Vec::new(), at: 0, searched: 0, max_message, error: None }
+        FrameDecoder {
+            buffer: Vec::new(),
+            at: 0,
+            searched: 0,
+            max_message,
+            nul: false,
+            error: None,
+        }
+    }
+
+    /// The same, where not only a line feed but also a NUL ends a message without a count.
+    ///
+    /// # Panics
+    /// As [`FrameDecoder::new`].
+    pub fn local(max_message: usize) -> Self {
+        FrameDecoder { nul: true, ..Self::new(max_message) }
     }
 
     /// Adds what came next on the connection.
@@ -178,7 +196,12 @@ impl FrameDecoder {
             Head::Line => {
                 let start = self.at;
                 let from = self.searched.max(start);
-                let end = memchr::memchr(b'\n', &self.buffer[from..]).map(|found| from + found);
+                let searched = &self.buffer[from..];
+                let end = match self.nul {
+                    true => memchr::memchr2(b'\n', b'\0', searched),
+                    false => memchr::memchr(b'\n', searched),
+                };
+                let end = end.map(|found| from + found);
                 if end.unwrap_or(self.buffer.len()) - start > limit {
                     return Err(FrameError::Endless { limit });
                 }
@@ -334,6 +357,19 @@ mod tests {
         assert_eq!(rest(b"10"), (b"10".to_vec(), None));
         assert_eq!(rest(b"41 <1>ab"), (b"41 <1>ab".to_vec(), None));
         assert_eq!(rest(&[b'x'; LIMIT + 3]), (vec![b'x'; LIMIT + 3], None));
+    }
+
+    #[test]
+    fn a_nul_ends_a_local_message_and_no_other() {
+        let lines = |mut decoder: FrameDecoder| {
+            decoder.push(b"<1>a\0<2>b\n5 <3>\0c<4>d\0\0");
+            let spans: Vec<_> = std::iter::from_fn(|| decoder.next_frame()).collect();
+            let bytes = decoder.take();
+            spans.into_iter().map(|span| span.unwrap().of(&bytes).to_vec()).collect::<Vec<_>>()
+        };
+        let local = lines(FrameDecoder::local(LIMIT));
+        assert_eq!(local, [&b"<1>a"[..], b"<2>b", b"<3>\0c", b"<4>d"]);
+        assert_eq!(lines(FrameDecoder::new(LIMIT)), [&b"<1>a\0<2>b"[..], b"<3>\0c"]);
     }
 
     #[test]

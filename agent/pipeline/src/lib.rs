@@ -9,9 +9,12 @@ pub mod entries;
 pub mod extract;
 pub mod frame;
 pub mod line;
+pub mod otlp;
 pub mod pipeline;
 pub mod shadow;
+mod syslog;
+mod told;
 
-pub use entries::{MAX_LINE, RecordSettings, SourceSettings};
+pub use entries::{MAX_LINE, RecordSettings, SourceSettings, Syntax};
 pub use extract::{Extractor, Format};
 pub use pipeline::{LogPosition, Now, Outgoing, Pipeline, PositionChange, Sealing};

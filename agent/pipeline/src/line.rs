@@ -165,12 +165,28 @@ pub enum SourceEvent {
         /// The file.
         file: FileId,
     },
+    /// A bookmark's value from now on, where there is no line that it belongs to.
+    Mark {
+        /// The source.
+        source: SourceId,
+        /// The bookmark's name: 1 to 255 bytes.
+        key: Arc<[u8]>,
+        /// The value.
+        value: Vec<u8>,
+    },
     /// A bookmark is not needed any more.
     Unmark {
         /// The source.
         source: SourceId,
         /// The bookmark's name.
         key: Arc<[u8]>,
+    },
+    /// Somebody waits for all that this source has handed over to be durable.
+    Flush {
+        /// The source.
+        source: SourceId,
+        /// Who waits.
+        ticket: Ticket,
     },
     /// From the next chunk on the source is read in another way, or it is a new one: then its
     /// index is the next that is free.

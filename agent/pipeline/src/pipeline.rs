@@ -174,9 +174,16 @@ impl Pipeline {
                 self.reached.remove(&(source, file));
                 self.changes.push(PositionChange::Gone(source, file));
             }
+            SourceEvent::Mark { source, key, value } => {
+                self.marked.insert((source, key), (Keep::Last, value));
+            }
             SourceEvent::Unmark { source, key } => {
                 self.marked.remove(&(source, Arc::clone(&key)));
                 self.changes.push(PositionChange::Unmarked(source, key));
+            }
+            SourceEvent::Flush { ticket, .. } => {
+                self.tickets.push(ticket);
+                self.seal(now);
             }
             SourceEvent::Configure { source, settings } => self.configure(source, settings),
         }

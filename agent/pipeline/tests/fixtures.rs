@@ -6,7 +6,7 @@ mod fixture;
 
 use fixture::Fixtures;
 use logseal_pipeline::{
-    Extractor, Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings,
+    Extractor, Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings, Syntax,
     extract::UserTable,
     line::{Chunk, ChunkOrigin, FileId, Fingerprint, LineSpan, SourceEvent, SourceId},
 };
@@ -21,15 +21,18 @@ use zeroize::Zeroizing;
 const RECEIVED: UnixMillis = UnixMillis(1_795_255_347_180);
 
 fn pipeline(now: Now) -> Pipeline {
-    let source = |name: &str, format, syslog| {
+    let source = |name: &str, format, syntax| {
         let format = Extractor::new(format, &UserTable::default()).unwrap();
-        SourceSettings { name: name.into(), format, syslog }
+        SourceSettings { name: name.into(), format, syntax }
     };
     let settings = RecordSettings {
         agent: "gw01".parse().unwrap(),
         enterprise: Default::default(),
         host: "gw01".into(),
-        sources: vec![source("kong", Format::Kong, false), source("syslog", Format::Raw, true)],
+        sources: vec![
+            source("kong", Format::Kong, Syntax::Plain),
+            source("syslog", Format::Raw, Syntax::Syslog),
+        ],
     };
     let sealing = Sealing {
         linger_ms: 50,

@@ -3,7 +3,7 @@
 
 use logseal_pipeline::{
     Extractor, Format, LogPosition, Now, Outgoing, Pipeline, PositionChange, RecordSettings,
-    Sealing, SourceSettings,
+    Sealing, SourceSettings, Syntax,
     extract::UserTable,
     line::{
         Bookmark, Chunk, ChunkOrigin, FileId, FilePosition, Fingerprint, Keep, LineSpan,
@@ -18,6 +18,7 @@ use record::{
     entry::restore,
     merkle::Frontier,
 };
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 const SEALING: Sealing = Sealing {
@@ -41,11 +42,14 @@ fn origin() -> Origin {
 }
 
 fn pipeline(sealing: Sealing) -> Pipeline {
-    let source = |name: &str, format, syslog| {
+    let source = |name: &str, format, syntax| {
         let format = Extractor::new(format, &UserTable::default()).unwrap();
-        SourceSettings { name: name.into(), format, syslog }
+        SourceSettings { name: name.into(), format, syntax }
     };
-    let sources = vec![source("kong", Format::Kong, false), source("syslog", Format::Raw, true)];
+    let sources = vec![
+        source("kong", Format::Kong, Syntax::Plain),
+        source("syslog", Format::Raw, Syntax::Syslog),
+    ];
     pipeline_of(sources, sealing)
 }
 
@@ -226,7 +230,7 @@ fn syslog_of_every_kind_is_kept_byte_for_byte() {
 #[test]
 fn a_syslog_message_of_several_parts_has_the_fields_of_what_it_carries() {
     let kong = Extractor::new(Format::Kong, &UserTable::default()).unwrap();
-    let source = SourceSettings { name: "devices".into(), format: kong, syslog: true };
+    let source = SourceSettings { name: "devices".into(), format: kong, syntax: Syntax::Syslog };
     let json = format!(r#"{{"client_ip":"10.1.2.3","x":"{}"}}"#, "y".repeat(70_000));
     for head in ["<34>Oct 11 22:14:15 gw kong: ", "<34>1 - gw kong - - - "] {
         let message = format!("{head}{json}");
@@ -301,7 +305,7 @@ fn a_source_that_is_changed_while_it_runs_keeps_what_was_read_before() {
     let settings = |name: &str| SourceSettings {
         name: name.into(),
         format: Extractor::default(),
-        syslog: false,
+        syntax: Syntax::Plain,
     };
     let configure = |source, name| SourceEvent::Configure {
         source: SourceId(source),
@@ -332,4 +336,29 @@ fn each_line_is_told_which_record_it_begins() {
     let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
     let numbers = pipeline.handle_lines(&chunk(&lines), now(1));
     assert!(numbers.iter().map(|number| number.0).eq(6..=256), "across batches");
+}
+
+#[test]
+fn whoever_waits_for_all_of_a_source_is_told_with_the_batch_that_holds_it() {
+    let mut p = pipeline(SEALING);
+    p.handle_event(SourceEvent::Chunk(chunk(&[b"a"])), now(1));
+    p.handle_event(SourceEvent::Flush { source: SourceId(0), ticket: Ticket(7) }, now(1));
+    let out = drain(&mut p);
+    assert_eq!(
+        (out.len(), out[0].sealed.batch.count, &out[0].tickets[..]),
+        (1, 1, &[Ticket(7)][..])
+    );
+    p.handle_event(SourceEvent::Flush { source: SourceId(0), ticket: Ticket(8) }, now(2));
+    assert_eq!(drain(&mut p)[0].tickets, [Ticket(8)], "also when nothing is under way");
+}
+
+#[test]
+fn a_bookmark_without_a_line_is_kept_with_the_next_seal() {
+    let mut p = pipeline(SEALING);
+    let (source, key): (_, Arc<[u8]>) = (SourceId(0), b"cursor".as_slice().into());
+    let mark = SourceEvent::Mark { source, key: Arc::clone(&key), value: b"x".to_vec() };
+    p.handle_event(mark, now(1));
+    p.handle_stop(now(2));
+    let marked = PositionChange::Marked(source, key, Keep::Last, b"x".to_vec());
+    assert_eq!(drain(&mut p)[0].positions, [marked]);
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
 
 use logseal_pipeline::{
-    Extractor, Format, Now, SourceSettings,
+    Extractor, Format, Now, SourceSettings, Syntax,
     shadow::{Matcher, Ours, Report, Settings, Side, State, Verdict, table},
 };
 use proptest::prelude::*;
@@ -31,7 +31,8 @@ fn line(id: u64) -> String {
 
 fn source(syslog: bool, format: Format) -> SourceSettings {
     let format = Extractor::new(format, &Default::default()).unwrap();
-    SourceSettings { name: "kong".into(), format, syslog }
+    let syntax = if syslog { Syntax::Syslog } else { Syntax::Plain };
+    SourceSettings { name: "kong".into(), format, syntax }
 }
 
 fn message(line: &str) -> String {

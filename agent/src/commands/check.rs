@@ -3,6 +3,7 @@
 use std::{fs::File, io, path::Path, process::ExitCode};
 
 use link::tls::Credentials;
+use rustix::fs::{Access, access};
 use serde::Serialize;
 use service::{clock, config::ConfigError, exit};
 
@@ -11,6 +12,7 @@ use crate::{
     config::{Config, ShadowConfig, SourceConfig, SourceKind},
     prepare,
     seal_key::SealKey,
+    sources::{journald::JournaldConfig, unix::UnixConfig},
 };
 
 /// What was found.
@@ -130,6 +132,15 @@ impl Report {
         let SourceConfig { name, format, kind, table } = source;
         let line = match kind {
             SourceKind::Syslog(syslog) => format!("syslog over TLS on {}", syslog.listen),
+            SourceKind::Journald(journald) => self.journald(config, table, journald),
+            #[cfg(feature = "otlp")]
+            SourceKind::Otlp(otlp) => {
+                let tls = if otlp.tls.is_some() { "over TLS" } else { "without TLS" };
+                format!("OTLP/HTTP {tls} on {}", otlp.listen)
+            }
+            SourceKind::Stdin(_) => "standard input, to its end".to_owned(),
+            SourceKind::Udp(udp) => format!("syslog by UDP on {}, from anybody", udp.listen),
+            SourceKind::Unix(unix) => self.unix(config, table, unix),
             SourceKind::Files(tail) => {
                 let files = matched(&tail.paths);
                 for (path, error) in files.iter().filter_map(|path| Some((path, unreadable(path)?)))
@@ -150,9 +161,41 @@ impl Report {
     }
 }
 
+/// What is particular to kinds of sources.
+impl Report {
+    fn journald(&mut self, config: &Config, table: &str, journald: &JournaldConfig) -> String {
+        let program = &journald.journalctl;
+        if let Err(errno) = access(program, Access::EXEC_OK) {
+            let (path, error) = (program.display(), io::Error::from(errno));
+            let hint = "install systemd, or say where it is";
+            let problem = format!("{path} cannot be started by this user: {error}; {hint}");
+            let key = format!("{table}.journalctl");
+            self.problems.push(config.error(&key, problem).to_string());
+        }
+        match &journald.directory {
+            Some(directory) => format!("the journal in {}", directory.display()),
+            None => "the journal of this machine".to_owned(),
+        }
+    }
+
+    fn unix(&mut self, config: &Config, table: &str, unix: &UnixConfig) -> String {
+        let dir = unix.path.parent().unwrap_or(Path::new("/"));
+        if dir.exists()
+            && let Err(problem) = writable(dir)
+        {
+            self.problems.push(config.error(&format!("{table}.path"), problem).to_string());
+        } else if !dir.exists() {
+            let dir = dir.display();
+            self.warnings
+                .push(format!("{dir} does not exist now: the agent does not start without"));
+        }
+        let (kind, mode) = (unix.kind, unix.mode);
+        format!("syslog on the local socket {} ({kind:?}, mode {mode:04o})", unix.path.display())
+    }
+}
+
 /// Whether a directory could be written, or made, by this user.
 fn writable(dir: &Path) -> Result<(), String> {
-    use rustix::fs::{Access, access};
     let existing = existing(dir).map_err(|error| error.to_string())?;
     if existing == dir && !dir.is_dir() {
         return Err(format!("{} is not a directory", dir.display()));

@@ -13,6 +13,7 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use service::{config::ConfigError, exit};
@@ -31,7 +32,9 @@ pub fn execute(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Run(args) => {
             service::logging::start();
-            let result = Config::load(&args.config).map_err(RunError::from).and_then(run::run);
+            let drain = Duration::from_secs(args.drain);
+            let config = Config::load(&args.config.config).map_err(RunError::from);
+            let result = config.and_then(|config| run::run(config, drain));
             exit::code_of(PROGRAM, result, RunError::code)
         }
         Command::Check(args) => check::execute(&args),

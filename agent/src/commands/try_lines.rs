@@ -9,7 +9,7 @@ use std::{
 };
 
 use pipeline::{
-    Extractor, MAX_LINE, SourceSettings,
+    Extractor, MAX_LINE, SourceSettings, Syntax,
     extract::{ExtractError, UserTable},
 };
 use service::{config::ConfigError, exit};
@@ -17,7 +17,7 @@ use service::{config::ConfigError, exit};
 use self::report::{Report, Tally};
 use crate::{
     cli::TryArgs,
-    config::{MAX_SOURCE_NAME, SourceFormat},
+    config::{MAX_SOURCE_NAME, load_all},
 };
 
 mod report;
@@ -87,17 +87,17 @@ fn source(args: &TryArgs) -> Result<SourceSettings, TryError> {
     let found = match args.format {
         Some(format) => {
             let format = Extractor::new(format, &UserTable::default())?;
-            SourceFormat { name: String::new(), format, syslog: false }
+            SourceSettings { name: String::new(), format, syntax: Syntax::Plain }
         }
         None => configured(&args.config.config, args.source.as_deref())?,
     };
-    let SourceFormat { name, format, syslog } = found;
-    Ok(SourceSettings { name, format, syslog: syslog || args.syslog })
+    let syntax = if args.syslog { Syntax::Syslog } else { found.syntax };
+    Ok(SourceSettings { syntax, ..found })
 }
 
 /// The source of that name, or the only one there is.
-fn configured(config: &Path, name: Option<&str>) -> Result<SourceFormat, TryError> {
-    let mut all = SourceFormat::load_all(config)?;
+fn configured(config: &Path, name: Option<&str>) -> Result<SourceSettings, TryError> {
+    let mut all = load_all(config)?;
     let names: Vec<_> = all.iter().map(|source| format!("'{}'", source.name)).collect();
     let unclear = |problem| {
         let (config, known) = (config.to_owned(), names.join(", "));

@@ -1,10 +1,15 @@
 //! What the configuration says about the lines of a source: `format`, `pattern` and the table
 //! `fields`, the same for every kind of source.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
+use link::tls::TlsFiles;
 use pipeline::{
-    Extractor, Format,
+    Extractor, Format, SourceSettings,
     extract::{Place, UserTable, Wanted},
 };
 use serde::{
@@ -13,45 +18,24 @@ use serde::{
 };
 use service::config::{ConfigError, Source};
 
-use super::{meaning::At, written};
+use super::{SourceConfig, meaning::At, written};
 
-/// A source's name and format, for those who only want to read lines.
-#[derive(Clone, Debug)]
-pub struct SourceFormat {
-    /// Its name.
-    pub name: String,
-    /// What is taken from its lines.
-    pub format: Extractor,
-    /// True if its lines are syslog messages.
-    pub syslog: bool,
-}
-
-impl SourceFormat {
-    /// Reads the sources of a configuration file, whatever else stands in it.
-    ///
-    /// # Errors
-    /// The first value that cannot be meant, with its file and line.
-    pub fn load_all(path: &Path) -> Result<Vec<Self>, ConfigError> {
-        #[derive(Deserialize)]
-        struct Written {
-            #[serde(default)]
-            source: written::Sources,
-        }
-        let (written, source) = Source::load::<Written>(path)?;
-        let at = At(&source);
-        let mut all = Vec::new();
-        for (index, file) in written.source.file.into_iter().enumerate() {
-            let table = format!("source.file[{index}]");
-            let format = at.extractor(&table, file.format, file.pattern, file.fields)?;
-            all.push(SourceFormat { name: file.name, format, syslog: false });
-        }
-        for (index, syslog) in written.source.syslog.into_iter().enumerate() {
-            let table = format!("source.syslog[{index}]");
-            let format = at.extractor(&table, syslog.format, syslog.pattern, syslog.fields)?;
-            all.push(SourceFormat { name: syslog.name, format, syslog: true });
-        }
-        Ok(all)
+/// Reads the sources of a configuration file, whatever else stands in it: how their lines are read.
+///
+/// # Errors
+/// The first value that cannot be meant, with its file and line.
+pub fn load_all(path: &Path) -> Result<Vec<SourceSettings>, ConfigError> {
+    #[derive(Deserialize)]
+    struct Written {
+        #[serde(default)]
+        source: written::Sources,
     }
+    let (written, source) = Source::load::<Written>(path)?;
+    // Nobody listens: no file is read.
+    let nothing = PathBuf::new;
+    let tls = TlsFiles { ca: nothing(), cert: nothing(), key: nothing(), crl: None };
+    let sources = At(&source).sources(written.source, &tls)?;
+    Ok(sources.iter().map(SourceConfig::settings).collect())
 }
 
 /// The table `fields`, as it is written.

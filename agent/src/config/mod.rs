@@ -4,15 +4,21 @@
 //! [`crate::commands::check`] and at the start.
 
 mod formats;
+mod journald;
 mod meaning;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod shadow;
 mod sources;
+mod stdin;
+mod udp;
+mod unix;
 mod written;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use link::tls::TlsFiles;
-use pipeline::{Extractor, Sealing};
+use pipeline::{Extractor, Sealing, SourceSettings, Syntax};
 use record::{AgentName, Origin, entry::Enterprise, policy::Policy};
 use service::config::{ConfigError, Source};
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -21,9 +27,16 @@ pub use shadow::ShadowConfig;
 
 use crate::{
     prepare::Listener,
-    sources::{Phase, tail::TailConfig},
+    sources::{
+        Phase,
+        journald::JournaldConfig,
+        stdin::StdinConfig,
+        tail::TailConfig,
+        udp::UdpConfig,
+        unix::{Kind, UnixConfig},
+    },
 };
-pub use formats::SourceFormat;
+pub use formats::load_all;
 
 /// The longest name of a source, in bytes: it is the APP-NAME of records (RFC 5424, section 6.2.5).
 pub const MAX_SOURCE_NAME: usize = 48;
@@ -94,6 +107,28 @@ pub enum SourceKind {
     Files(TailConfig),
     /// Syslog senders.
     Syslog(SyslogConfig),
+    /// Programs of this machine.
+    Unix(UnixConfig),
+    /// Whoever can send packets on this machine.
+    Udp(UdpConfig),
+    /// Whoever writes to the agent's standard input.
+    Stdin(StdinConfig),
+    /// The systemd journal.
+    Journald(JournaldConfig),
+    /// Exporters of OpenTelemetry.
+    #[cfg(feature = "otlp")]
+    Otlp(crate::sources::otlp::OtlpConfig),
+}
+
+impl SourceConfig {
+    /// How its lines become records.
+    pub fn settings(&self) -> SourceSettings {
+        SourceSettings {
+            name: self.name.clone(),
+            format: self.format.clone(),
+            syntax: self.kind.syntax(),
+        }
+    }
 }
 
 impl SourceKind {
@@ -103,29 +138,60 @@ impl SourceKind {
             SourceKind::Syslog(syslog) => {
                 Some(Listener { files: &syslog.tls, table: &syslog.tls_table })
             }
-            SourceKind::Files(_) => None,
+            #[cfg(feature = "otlp")]
+            SourceKind::Otlp(otlp) => {
+                let (files, table) = otlp.tls.as_ref()?;
+                Some(Listener { files, table })
+            }
+            _ => None,
         }
     }
 
     /// What it is, in one word: that of its table.
     pub fn label(&self) -> &'static str {
         match self {
-            SourceKind::Syslog(_) => "syslog",
             SourceKind::Files(_) => "file",
+            SourceKind::Journald(_) => "journald",
+            #[cfg(feature = "otlp")]
+            SourceKind::Otlp(_) => "otlp",
+            SourceKind::Stdin(_) => "stdin",
+            SourceKind::Syslog(_) => "syslog",
+            SourceKind::Udp(_) => "udp",
+            SourceKind::Unix(_) => "unix",
         }
     }
 
     /// Where its lines come from, for people.
     pub fn from(&self) -> String {
         match self {
-            SourceKind::Syslog(syslog) => syslog.listen.to_string(),
             SourceKind::Files(files) => files.paths.join(" "),
+            SourceKind::Journald(_) => "the systemd journal".to_owned(),
+            other => other.place().map(|(_, place)| place).unwrap_or_default(),
         }
     }
 
-    /// True if its lines are syslog messages.
-    pub fn is_syslog(&self) -> bool {
-        matches!(self, SourceKind::Syslog(_))
+    /// What its lines are written in.
+    pub fn syntax(&self) -> Syntax {
+        match self {
+            SourceKind::Files(_) | SourceKind::Stdin(_) => Syntax::Plain,
+            SourceKind::Journald(_) => Syntax::Journal,
+            #[cfg(feature = "otlp")]
+            SourceKind::Otlp(_) => Syntax::Otlp,
+            SourceKind::Syslog(_) | SourceKind::Unix(_) | SourceKind::Udp(_) => Syntax::Syslog,
+        }
+    }
+
+    /// What no other source can have, too, and the key that says so.
+    pub(crate) fn place(&self) -> Option<(&'static str, String)> {
+        match self {
+            SourceKind::Files(_) | SourceKind::Journald(_) => None,
+            SourceKind::Syslog(syslog) => Some(("listen", syslog.listen.to_string())),
+            #[cfg(feature = "otlp")]
+            SourceKind::Otlp(otlp) => Some(("listen", otlp.listen.to_string())),
+            SourceKind::Stdin(_) => Some(("name", "standard input".to_owned())),
+            SourceKind::Udp(udp) => Some(("listen", format!("{} by UDP", udp.listen))),
+            SourceKind::Unix(unix) => Some(("path", unix.path.display().to_string())),
+        }
     }
 
     /// How it ends when another takes its place: where the protocol has no acknowledgement, the
@@ -133,7 +199,8 @@ impl SourceKind {
     pub(crate) fn last_phase(&self) -> Phase {
         match self {
             SourceKind::Syslog(_) => Phase::Retire,
-            SourceKind::Files(_) => Phase::Stop,
+            SourceKind::Unix(unix) if unix.kind == Kind::Stream => Phase::Retire,
+            _ => Phase::Stop,
         }
     }
 }

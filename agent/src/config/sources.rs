@@ -10,7 +10,7 @@ use super::{MAX_SOURCE_NAME, SourceConfig, SourceKind, SyslogConfig, meaning::At
 use crate::sources::tail::{Start, TailConfig, Watch};
 
 /// The longest line or message that can be configured, in KiB.
-const MAX_LINE_KIB: u64 = (MAX_LINE >> 10) as u64;
+pub(super) const MAX_LINE_KIB: u64 = (MAX_LINE >> 10) as u64;
 /// The most sources: far beyond need, and it keeps their indices small.
 const MAX_SOURCES: usize = 256;
 
@@ -20,16 +20,31 @@ impl At<'_> {
         written: written::Sources,
         tls: &TlsFiles,
     ) -> Result<Vec<SourceConfig>, ConfigError> {
-        let mut sources = Vec::with_capacity(written.file.len() + written.syslog.len());
+        let mut sources = Vec::new();
         for (index, file) in written.file.into_iter().enumerate() {
             sources.push(self.files(format!("source.file[{index}]"), file)?);
         }
         for (index, syslog) in written.syslog.into_iter().enumerate() {
             sources.push(self.syslog(format!("source.syslog[{index}]"), syslog, tls)?);
         }
+        for (index, unix) in written.unix.into_iter().enumerate() {
+            sources.push(self.unix(format!("source.unix[{index}]"), unix)?);
+        }
+        for (index, udp) in written.udp.into_iter().enumerate() {
+            sources.push(self.udp(format!("source.udp[{index}]"), udp)?);
+        }
+        for (index, stdin) in written.stdin.into_iter().enumerate() {
+            sources.push(self.stdin(format!("source.stdin[{index}]"), stdin)?);
+        }
+        for (index, journald) in written.journald.into_iter().enumerate() {
+            sources.push(self.journald(format!("source.journald[{index}]"), journald)?);
+        }
+        #[cfg(feature = "otlp")]
+        for (index, otlp) in written.otlp.into_iter().enumerate() {
+            sources.push(self.otlp(format!("source.otlp[{index}]"), otlp, tls)?);
+        }
         if sources.is_empty() {
-            return self
-                .fail("source", "there is no source: add [[source.file]] or [[source.syslog]]");
+            return self.fail("source", "there is no source: add one, such as [[source.file]]");
         }
         if sources.len() > MAX_SOURCES {
             return self.fail("source", format!("there are more than {MAX_SOURCES} sources"));
@@ -89,7 +104,7 @@ impl At<'_> {
     }
 
     /// A source's name stands in every record as APP-NAME, and in metrics.
-    fn source_name(&self, table: &str, name: String) -> Result<String, ConfigError> {
+    pub(super) fn source_name(&self, table: &str, name: String) -> Result<String, ConfigError> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if (1..=MAX_SOURCE_NAME).contains(&name.len()) && name.bytes().all(plain) {
             return Ok(name);
@@ -99,17 +114,17 @@ impl At<'_> {
     }
 
     fn check_unique(&self, sources: &[SourceConfig]) -> Result<(), ConfigError> {
-        let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+        let (mut names, mut places) = (BTreeSet::new(), BTreeSet::new());
         for source in sources {
             if !names.insert(&source.name) {
                 let problem = format!("'{}' is the name of another source already", source.name);
                 return self.fail(&format!("{}.name", source.table), problem);
             }
-            if let SourceKind::Syslog(syslog) = &source.kind
-                && !addresses.insert(syslog.listen)
+            if let Some((key, place)) = source.kind.place()
+                && !places.insert(place.clone())
             {
-                let problem = format!("another source listens on {} already", syslog.listen);
-                return self.fail(&format!("{}.listen", source.table), problem);
+                let problem = format!("another source listens on {place} already");
+                return self.fail(&format!("{}.{key}", source.table), problem);
             }
         }
         Ok(())

@@ -56,6 +56,17 @@ pub(super) struct Sources {
     pub(super) file: Vec<File>,
     #[serde(default)]
     pub(super) syslog: Vec<Syslog>,
+    #[serde(default)]
+    pub(super) unix: Vec<super::unix::Unix>,
+    #[serde(default)]
+    pub(super) udp: Vec<super::udp::Udp>,
+    #[serde(default)]
+    pub(super) stdin: Vec<super::stdin::Stdin>,
+    #[serde(default)]
+    pub(super) journald: Vec<super::journald::Journald>,
+    #[cfg(feature = "otlp")]
+    #[serde(default)]
+    pub(super) otlp: Vec<super::otlp::Otlp>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -8,8 +8,6 @@ mod certificates;
 mod report;
 mod sources;
 
-pub(crate) use sources::settings;
-
 use std::{
     io,
     sync::{
@@ -22,6 +20,7 @@ use std::{
 
 use link::tls::FilesError;
 use pipeline::{Pipeline, RecordSettings};
+use prometheus_client::metrics::gauge::Gauge;
 use record::crypto::SigningKey;
 use service::{
     config::ConfigError,
@@ -31,10 +30,14 @@ use service::{
 };
 use tokio::sync::{mpsc, watch};
 
-use self::{certificates::Certificates, report::Reporter, sources::Sources};
+use self::{
+    certificates::Certificates,
+    report::Reporter,
+    sources::{Over, Sources},
+};
 use crate::{
     board::Board,
-    config::Config,
+    config::{Config, SourceConfig},
     control::{Control, Tap},
     fatal::{Alarm, Alarms, Fatal},
     leaves::LeafHashes,
@@ -43,11 +46,14 @@ use crate::{
     seal_key::SealKey,
     seal_loop::{Clock, MAX_EVENTS, SealLoop},
     shadow,
-    sources::syslog_tls,
+    sources::{syslog_tls, udp, unix},
     spool::{Inbox, Owner, SourceNames, Spool, SpoolError, SpoolOptions, Writer, WriterParts},
     tickets::Tickets,
     uplink::{Feed, StopReason, Timing, Uplink, UplinkSettings, establish},
 };
+
+/// How often it is looked whether the last receipts have come.
+const RECEIPTS: Duration = Duration::from_millis(20);
 
 /// How long a stop waits for threads that cannot end because the machine does not let them.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
@@ -71,6 +77,12 @@ pub enum RunError {
     /// The address for syslog.
     #[error(transparent)]
     Syslog(#[from] syslog_tls::BindError),
+    /// A local socket.
+    #[error(transparent)]
+    Unix(#[from] unix::BindError),
+    /// The address for UDP.
+    #[error(transparent)]
+    Udp(#[from] udp::BindError),
     /// The ledger and the spool contradict each other.
     #[error(transparent)]
     Stop(#[from] StopReason),
@@ -98,8 +110,20 @@ impl RunError {
             RunError::Spool(_)
             | RunError::Metrics(_)
             | RunError::Syslog(_)
+            | RunError::Unix(_)
+            | RunError::Udp(_)
             | RunError::Fatal(_)
             | RunError::Machine { .. } => exit::FAILED,
+        }
+    }
+
+    /// True if another program or source has the address, and may be about to leave it.
+    fn is_in_use(&self) -> bool {
+        match self {
+            RunError::Syslog(error) => error.error.kind() == io::ErrorKind::AddrInUse,
+            RunError::Unix(error) => error.in_use,
+            RunError::Udp(error) => error.error.kind() == io::ErrorKind::AddrInUse,
+            _ => false,
         }
     }
 
@@ -108,11 +132,12 @@ impl RunError {
     }
 }
 
-/// Runs the agent until a signal ends it.
+/// Runs the agent until a signal ends it, or all of its sources have come to their end; then it
+/// waits up to `drain` for the ledger's receipts.
 ///
 /// # Errors
 /// Why it did not start or had to end. Everything that was durable is as it was.
-pub fn run(config: Config) -> Result<(), RunError> {
+pub fn run(config: Config, drain: Duration) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(RunError::machine("start the runtime"))?;
     runtime.block_on(async {
@@ -122,7 +147,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         tokio::spawn(agent.certificates.clone().watch(shutdown.clone()));
         agent.serve_metrics(shutdown.clone()).await?;
         agent.serve_control(&shutdown);
-        agent.run(shutdown, reload).await
+        agent.run(shutdown, reload, drain).await
     })
 }
 
@@ -178,7 +203,12 @@ impl Agent {
         }
     }
 
-    async fn run(mut self, mut shutdown: Shutdown, mut reload: Reload) -> Result<(), RunError> {
+    async fn run(
+        mut self,
+        mut shutdown: Shutdown,
+        mut reload: Reload,
+        drain: Duration,
+    ) -> Result<(), RunError> {
         let settings = self.uplink_settings();
         let ready_early = !self.spool.is_established();
         if ready_early {
@@ -201,7 +231,7 @@ impl Agent {
         if !ready_early {
             signals::ready();
         }
-        running.until(shutdown, reload, alarms).await
+        running.until(shutdown, reload, alarms, drain).await
     }
 
     /// Before there are sources: all of the configuration that can be taken up is.
@@ -221,8 +251,8 @@ impl Agent {
         let leaves = Arc::new(LeafHashes::default());
         let (durable, durably) = watch::channel(self.spool.durable());
         let backlog = self.spool.backlog();
-        let waiting = backlog.end.0.saturating_sub(backlog.base.0);
-        self.metrics.spool_records_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        let behind = backlog.end.0.saturating_sub(backlog.base.0);
+        self.metrics.spool_records_waiting.set(i64::try_from(behind).unwrap_or(i64::MAX));
         self.metrics.receipted_size.set(i64::try_from(backlog.base.0).unwrap_or(i64::MAX));
         let (inlet, shadow) = shadow::start(&self.config, &self.board, &self.metrics).unzip();
         let feed = Feed {
@@ -232,6 +262,7 @@ impl Agent {
             leaves: Arc::clone(&leaves),
             backlog,
         };
+        let waiting = self.metrics.spool_records_waiting.clone();
         let (sender, events) = mpsc::channel(MAX_EVENTS);
         let tickets = Tickets::default();
         let sources = Sources::start(
@@ -273,7 +304,7 @@ impl Agent {
         threads.extend(shadow);
         let (config, certificates) = (self.config, self.certificates);
         let uplink = Uplink::new(settings, feed);
-        Ok(Running { config, certificates, uplink, sources, threads, inbox })
+        Ok(Running { waiting, config, certificates, uplink, sources, threads, inbox })
     }
 
     fn uplink_settings(&self) -> UplinkSettings {
@@ -305,6 +336,8 @@ struct Running {
     /// The spool's and the seal's, and shadow mode's.
     threads: Vec<JoinHandle<()>>,
     inbox: Arc<Inbox>,
+    /// Records without a receipt.
+    waiting: Gauge,
 }
 
 impl Running {
@@ -314,15 +347,24 @@ impl Running {
         mut shutdown: Shutdown,
         reload: Reload,
         mut alarms: Alarms,
+        drain: Duration,
     ) -> Result<(), RunError> {
-        let Running { mut config, certificates, uplink, mut sources, threads, inbox } = self;
+        let Running { mut config, certificates, uplink, mut sources, threads, inbox, waiting } =
+            self;
+        let mut uplink = std::pin::pin!(uplink.run());
         let ended: Result<(), RunError> = tokio::select! {
             () = shutdown.wait() => Ok(()),
             Some(fatal) = alarms.recv() => Err(fatal.into()),
-            reason = uplink.run() => Err(reason.into()),
-            name = watch(&mut sources, &mut config, &certificates, reload) => {
-                Err(Fatal::Source(name).into())
-            }
+            reason = &mut uplink => Err(reason.into()),
+            over = watch(&mut sources, &mut config, &certificates, reload) => match over {
+                Over::Failed(name) => Err(Fatal::Source(name).into()),
+                Over::All => tokio::select! {
+                    () = shutdown.wait() => Ok(()),
+                    Some(fatal) = alarms.recv() => Err(fatal.into()),
+                    reason = &mut uplink => Err(reason.into()),
+                    () = receipts(&waiting, drain) => Ok(()),
+                },
+            },
         };
         if let Err(error) = &ended {
             tracing::error!(%error, "the agent stops");
@@ -338,17 +380,33 @@ impl Running {
     }
 }
 
-/// Looks after the sources, and reloads on request. Returns the name of one that ended although
-/// nobody asked it to.
+/// Waits for the receipts of all records, within limits.
+async fn receipts(waiting: &Gauge, limit: Duration) {
+    tracing::info!("all sources have come to their end: the agent waits for the last receipts");
+    let until = tokio::time::Instant::now() + limit;
+    while waiting.get() > 0 {
+        if tokio::time::Instant::now() >= until {
+            let records = waiting.get();
+            tracing::warn!(
+                records,
+                "these records wait for receipts in the spool: the next start sends them"
+            );
+            return;
+        }
+        tokio::time::sleep(RECEIPTS).await;
+    }
+}
+
+/// Looks after the sources, and reloads on request. Returns when they need attention.
 async fn watch(
     sources: &mut Sources,
     config: &mut Config,
     certificates: &Certificates,
     mut reload: Reload,
-) -> String {
+) -> Over {
     loop {
         tokio::select! {
-            name = sources.ended() => return name,
+            over = sources.ended() => return over,
             asked = reload.changed() => if asked.is_err() { return std::future::pending().await },
         }
         signals::reloading();
@@ -382,7 +440,7 @@ fn pipeline(config: &Config, key: SigningKey, spool: &Spool, clock: Clock) -> Pi
         agent: config.name.clone(),
         enterprise: config.enterprise,
         host: config.host.clone(),
-        sources: config.sources.iter().map(settings).collect(),
+        sources: config.sources.iter().map(SourceConfig::settings).collect(),
     };
     let (sealing, origin) = (config.sealing, config.origin.clone());
     Pipeline::new(settings, sealing, origin, key, spool.log(), clock.now())

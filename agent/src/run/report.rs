@@ -122,7 +122,10 @@ impl Reporter {
             refused: read(|s| &s.refused_connections),
             read_errors: read(|s| &s.read_errors),
             unreadable: read(|s| &s.unreadable_paths),
-            lost: read(|s| &s.lost_files) + read(|s| &s.partial_messages),
+            lost: read(|s| &s.lost_files)
+                + read(|s| &s.partial_messages)
+                + read(|s| &s.lost_messages)
+                + read(|s| &s.gaps),
             files,
             name,
         }

@@ -5,12 +5,9 @@
 //! what they are. A source that is changed while the agent runs ends first, and begins again
 //! behind what it has handed over.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use pipeline::{
-    SourceSettings,
-    line::{SourceEvent, SourceId},
-};
+use pipeline::line::{SourceEvent, SourceId};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -18,13 +15,15 @@ use tokio::{
 };
 
 use super::{RunError, certificates::Certificates};
+#[cfg(feature = "otlp")]
+use crate::sources::otlp;
 use crate::{
     board::Board,
     config::{Config, SourceConfig, SourceKind, SyslogConfig},
     sources::{
-        Known, Outlet, Phase,
+        Known, Outlet, Phase, journald, stdin,
         syslog_tls::{self, SyslogTlsConfig},
-        tail,
+        tail, udp, unix,
     },
     spool::{SourceNames, Spool},
     tickets::Tickets,
@@ -56,6 +55,17 @@ struct Running {
     phase: watch::Sender<Phase>,
     /// The how many-th started source it is.
     instance: u64,
+    /// True if it has come to its end.
+    finished: bool,
+}
+
+/// Why the sources need somebody's attention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// This one ended although nobody asked it to.
+    Failed(String),
+    /// All have come to their end.
+    All,
 }
 
 struct Ended {
@@ -63,6 +73,8 @@ struct Ended {
     instance: u64,
     /// Nothing if it failed.
     known: Option<Known>,
+    /// True if there is nothing left to read.
+    finished: bool,
 }
 
 impl Sources {
@@ -90,7 +102,7 @@ impl Sources {
             started: 0,
         };
         let (listeners, others): (Vec<_>, Vec<_>) =
-            config.sources.iter().partition(|source| source.kind.listener().is_some());
+            config.sources.iter().partition(|source| source.kind.place().is_some());
         for source in listeners.into_iter().chain(others) {
             sources.start_one(source, certificates)?;
         }
@@ -115,10 +127,16 @@ impl Sources {
             tickets: self.tickets.clone(),
         };
         self.started += 1;
-        let ended = Ended { name: source.name.clone(), instance: self.started, known: None };
+        let ended = Ended {
+            name: source.name.clone(),
+            instance: self.started,
+            known: None,
+            finished: false,
+        };
         self.spawn(&source.kind, outlet, known, certificates, ended)?;
         self.dormant.remove(&source.name);
-        let running = Running { config: source.clone(), phase, instance: self.started };
+        let running =
+            Running { config: source.clone(), phase, instance: self.started, finished: false };
         self.running.insert(source.name.clone(), running);
         Ok(())
     }
@@ -137,9 +155,33 @@ impl Sources {
                 let listener = syslog_tls::bind(syslog.listen)?;
                 let serving =
                     syslog_tls::serve(listener, server, syslog_config(outlet.id, syslog), outlet);
+                self.run(serving, known, ended);
+            }
+            SourceKind::Unix(config) => {
+                let serving = unix::serve(unix::bind(config)?, config.clone(), outlet);
+                self.run(serving, known, ended);
+            }
+            SourceKind::Udp(config) => {
+                self.run(udp::serve(udp::bind(config)?, outlet), known, ended);
+            }
+            SourceKind::Journald(config) => {
+                let reading = journald::serve(config.clone(), known, outlet);
+                self.tasks.spawn(async move { Ended { known: Some(reading.await), ..ended } });
+            }
+            #[cfg(feature = "otlp")]
+            SourceKind::Otlp(config) => {
+                let server = config.tls.as_ref().map(|(files, _)| certificates.server(files));
+                let listener = syslog_tls::bind(config.listen)?;
+                let serving = otlp::serve(listener, server.transpose()?, config.clone(), outlet);
+                self.run(serving, known, ended);
+            }
+            SourceKind::Stdin(config) => {
+                let reading = stdin::start(config.clone(), outlet);
+                let reading = reading.map_err(RunError::machine("start a thread"))?;
                 self.tasks.spawn(async move {
-                    serving.await;
-                    Ended { known: Some(known), ..ended }
+                    let end = reading.await;
+                    let known = (end != stdin::End::Failed).then_some(known);
+                    Ended { known, finished: end == stdin::End::Input, ..ended }
                 });
             }
             SourceKind::Files(files) => {
@@ -157,13 +199,29 @@ impl Sources {
         Ok(())
     }
 
-    /// Returns the name of a source that ended although nobody asked it to.
-    pub(super) async fn ended(&mut self) -> String {
+    /// Runs a source that remembers nothing but what it was given.
+    fn run(
+        &mut self,
+        serving: impl Future<Output = ()> + Send + 'static,
+        known: Known,
+        ended: Ended,
+    ) {
+        self.tasks.spawn(async move {
+            serving.await;
+            Ended { known: Some(known), ..ended }
+        });
+    }
+
+    /// Returns when a source ended although nobody asked it to, or all have come to their end.
+    pub(super) async fn ended(&mut self) -> Over {
         loop {
             match self.tasks.join_next().await {
-                Some(Ok(ended)) if self.is_current(&ended) => return ended.name,
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return error.to_string(),
+                Some(Ok(ended)) => {
+                    if let Some(over) = self.note(&ended) {
+                        return over;
+                    }
+                }
+                Some(Err(error)) => return Over::Failed(error.to_string()),
                 // Without any source there is nothing to wait for.
                 None => std::future::pending().await,
             }
@@ -173,12 +231,12 @@ impl Sources {
     /// Takes up another configuration: sources that are the same go on undisturbed.
     ///
     /// # Errors
-    /// The name of a source that ended meanwhile although nobody asked it to.
+    /// What else happened to the sources meanwhile.
     pub(super) async fn reload(
         &mut self,
         config: &Config,
         certificates: &Certificates,
-    ) -> Result<(), String> {
+    ) -> Result<(), Over> {
         let wanted = |name: &str| config.sources.iter().find(|source| source.name == name);
         let differs = |running: &Running| wanted(&running.config.name) != Some(&running.config);
         let ending: Vec<String> = self
@@ -199,7 +257,7 @@ impl Sources {
     }
 
     /// Ends a source and keeps what it knows.
-    async fn end_one(&mut self, name: &str, stays: bool) -> Result<(), String> {
+    async fn end_one(&mut self, name: &str, stays: bool) -> Result<(), Over> {
         let Some(ending) = self.running.remove(name) else { return Ok(()) };
         let phase = ending.config.kind.last_phase();
         ending.phase.send_replace(phase);
@@ -213,14 +271,17 @@ impl Sources {
             self.retired.push(ending.phase);
             return Ok(());
         }
-        while let Some(ended) = self.tasks.join_next().await {
-            let ended = ended.map_err(|error| error.to_string())?;
+        while !ending.finished
+            && let Some(ended) = self.tasks.join_next().await
+        {
+            let ended = ended.map_err(|error| Over::Failed(error.to_string()))?;
             if ended.instance == ending.instance {
-                self.dormant.insert(ended.name, ended.known.ok_or(name)?);
+                self.dormant
+                    .insert(ended.name, ended.known.ok_or_else(|| Over::Failed(name.to_owned()))?);
                 return Ok(());
             }
-            if self.is_current(&ended) {
-                return Err(ended.name);
+            if let Some(over) = self.note(&ended) {
+                return Err(over);
             }
         }
         Ok(())
@@ -234,7 +295,7 @@ impl Sources {
             return;
         };
         self.numbers.insert(name.to_owned(), id);
-        let configure = SourceEvent::Configure { source: id, settings: settings(source) };
+        let configure = SourceEvent::Configure { source: id, settings: source.settings() };
         if self.events.send(configure).await.is_err() {
             // The agent is stopping.
             return;
@@ -246,9 +307,7 @@ impl Sources {
                     tracing::info!(source = name, "the source was started");
                     return;
                 }
-                Err(RunError::Syslog(error))
-                    if error.error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until =>
-                {
+                Err(error) if error.is_in_use() && Instant::now() < until => {
                     sleep(Duration::from_millis(20)).await;
                 }
                 Err(error) => {
@@ -263,8 +322,15 @@ impl Sources {
         }
     }
 
-    fn is_current(&self, ended: &Ended) -> bool {
-        self.running.get(&ended.name).is_some_and(|running| running.instance == ended.instance)
+    /// Takes in that a source has ended. Nothing is to be done if it was asked to, or others go on.
+    fn note(&mut self, ended: &Ended) -> Option<Over> {
+        let current = |running: &&mut Running| running.instance == ended.instance;
+        let running = self.running.get_mut(&ended.name).filter(current)?;
+        if !ended.finished {
+            return Some(Over::Failed(ended.name.clone()));
+        }
+        running.finished = true;
+        self.running.values().all(|running| running.finished).then_some(Over::All)
     }
 
     /// Stops all sources and waits for them. What they have received is handed over first.
@@ -274,15 +340,6 @@ impl Sources {
             phase.send_replace(Phase::Stop);
         }
         while self.tasks.join_next().await.is_some() {}
-    }
-}
-
-/// How a source's lines become records.
-pub(crate) fn settings(source: &SourceConfig) -> SourceSettings {
-    SourceSettings {
-        name: source.name.clone(),
-        format: source.format.clone(),
-        syslog: source.kind.is_syslog(),
     }
 }
 

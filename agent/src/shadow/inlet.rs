@@ -12,10 +12,7 @@ use pipeline::{
 use record::merkle::EntryIndex;
 use tokio::sync::mpsc;
 
-use crate::{
-    config::{Config, ShadowConfig},
-    run::settings,
-};
+use crate::config::{Config, ShadowConfig};
 
 /// How many chunks wait to be compared, at most, ...
 const MAX_CHUNKS: usize = 256;
@@ -59,7 +56,7 @@ impl Inlet {
     pub(super) fn new(shadow: &ShadowConfig, config: &Config) -> (Self, Incoming) {
         let (mut inlet, incoming) = Inlet::comparing(shadow.sources.clone());
         for (index, source) in config.sources.iter().enumerate() {
-            inlet.source(index, &settings(source));
+            inlet.source(index, &source.settings());
         }
         (inlet, incoming)
     }
@@ -123,7 +120,7 @@ impl Incoming {
 mod tests {
     use super::*;
     use pipeline::{
-        Extractor,
+        Extractor, Syntax,
         line::{ChunkOrigin, LineSpan},
     };
     use record::UnixMillis;
@@ -148,7 +145,7 @@ mod tests {
         let (mut inlet, mut incoming) = Inlet::comparing(vec!["kong".into()]);
         for (source, name) in [(0, "other"), (1, "kong")] {
             let (name, format) = (name.to_owned(), Extractor::default());
-            let settings = SourceSettings { name, format, syslog: false };
+            let settings = SourceSettings { name, format, syntax: Syntax::Plain };
             inlet.observe(&SourceEvent::Configure { source: SourceId(source), settings });
         }
         assert!(inlet.wants(SourceId(1)) && !inlet.wants(SourceId(0)) && !inlet.wants(SourceId(2)));

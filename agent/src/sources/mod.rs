@@ -1,4 +1,4 @@
-//! Where lines come from: tailed files and senders of syslog.
+//! Where lines come from: tailed files, senders of syslog, programs of this machine.
 //!
 //! A source sends [`SourceEvent`]s into one
 //! bounded channel. It guarantees to the pipeline what [`pipeline::line`] says,
@@ -7,10 +7,18 @@
 //! [`SourceStats`] and named in the log; no fault of one file or one sender
 //! disturbs another.
 
+mod datagram;
+mod gather;
+pub mod journald;
 mod limiter;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod stats;
+pub mod stdin;
 pub mod syslog_tls;
 pub mod tail;
+pub mod udp;
+pub mod unix;
 
 pub use stats::SourceStats;
 

@@ -32,6 +32,10 @@ pub struct SourceStats {
     pub lost_files: AtomicU64,
     /// Bytes that were known to be in a file and went away unread.
     pub lost_bytes: AtomicU64,
+    /// Messages that came to this machine and were lost, whole or in part.
+    pub lost_messages: AtomicU64,
+    /// Times at which what was to be read next was not there any more.
+    pub gaps: AtomicU64,
     /// Files or directories that could not be read, counted at each attempt.
     pub read_errors: AtomicU64,
     /// Paths that cannot be read now (gauge).
@@ -44,6 +48,10 @@ pub struct SourceStats {
     pub refused_connections: AtomicU64,
     /// Connections closed because the sender broke the framing.
     pub frame_errors: AtomicU64,
+    /// Requests that were refused.
+    pub refused_requests: AtomicU64,
+    /// Records of requests that were taken, that were not.
+    pub rejected_records: AtomicU64,
     /// Connections that ended inside a message.
     pub partial_messages: AtomicU64,
     /// When the last line was sealed, milliseconds since 1970; 0 before the first (gauge).

@@ -6,6 +6,7 @@ mod control;
 mod failover;
 mod fake_node;
 mod full_disk;
+mod local_sources;
 mod process;
 mod refusals;
 mod reload;

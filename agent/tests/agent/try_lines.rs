@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use logseal_agent::config::SourceFormat;
+use logseal_agent::config::load_all;
 
 const KONG: &str = r#"{"request":{"method":"GET","uri":"/v1/a?b","headers":{"x-purpose":"audit","x-why":"戶籍"}},"client_ip":"10.1.2.3","consumer":{"username":"clerk07","id":"0f1e"},"started_at":1795248147125}"#;
 
@@ -64,7 +64,7 @@ fn the_documented_sources_are_right() {
     for block in blocks {
         let path = dir.path().join("agent.toml");
         fs::write(&path, block).unwrap();
-        let sources = SourceFormat::load_all(&path).unwrap();
+        let sources = load_all(&path).unwrap();
         assert_eq!(sources.len(), 1, "{block}");
     }
 }
@@ -146,7 +146,7 @@ fn what_cannot_be_tried_is_told_with_code_2_and_what_fits_nothing_with_1() {
         (&["--format", "kong", "--source", "kong", "-"], 2, "cannot be used with"),
         (&["--config", "agent.toml", "-"], 2, "its sources are 'kong', 'portal', 'devices'"),
         (&["--config", "agent.toml", "--source", "x", "-"], 2, "there is no source 'x'"),
-        (&["--config", "empty.toml", "-"], 2, "has no source"),
+        (&["--config", "empty.toml", "-"], 2, "there is no source"),
         (&["--config", "none.toml", "-"], 2, "cannot read none.toml"),
         (
             &["--config", "broken.toml", "--source", "kong", "-"],

@@ -42,7 +42,8 @@ impl Access<'_> {
         self.time.is_none() && self.fields.is_empty()
     }
 
-    fn into_owned(self) -> Access<'static> {
+    /// The same, with values of its own.
+    pub(crate) fn into_owned(self) -> Access<'static> {
         let fields = self.fields.into_iter();
         let fields = fields.map(|(name, value)| (name, Cow::Owned(value.into_owned()))).collect();
         Access { time: self.time, fields }

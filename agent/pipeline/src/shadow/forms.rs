@@ -5,7 +5,7 @@
 //! several forms, and whichever of them is a line of ours decides. All are what
 //! is left when something was taken away in front, so no form is ever invented.
 
-use crate::SourceSettings;
+use crate::{SourceSettings, entries::Syntax};
 use record::{
     UnixMillis, UnixSeconds,
     crypto::sha256,
@@ -57,7 +57,9 @@ pub fn likeliest(message: &[u8]) -> &[u8] {
 
 /// When a line of ours was written, if it says so with a year and a zone.
 pub fn written(line: &[u8], source: &SourceSettings) -> Option<UnixMillis> {
-    let header = || parse_time(Message::parse(line).filter(|_| source.syslog)?.tokens()[0]);
+    let header = || {
+        parse_time(Message::parse(line).filter(|_| source.syntax == Syntax::Syslog)?.tokens()[0])
+    };
     header().or_else(|| source.extract(line).time)
 }
 
@@ -204,7 +206,8 @@ mod tests {
 
     fn source(syslog: bool, format: Format) -> SourceSettings {
         let format = Extractor::new(format, &Default::default()).unwrap();
-        SourceSettings { name: "kong".into(), format, syslog }
+        let syntax = if syslog { Syntax::Syslog } else { Syntax::Plain };
+        SourceSettings { name: "kong".into(), format, syntax }
     }
 
     const LINE: &str = r#"{"request":{"uri":"/v1/household/A1"},"user":"clerk: 7"}"#;

@@ -46,7 +46,7 @@ mod names;
 mod plan;
 mod scan;
 mod sent;
-mod split;
+pub(super) mod split;
 mod tailer;
 mod trouble;
 mod watch;

@@ -35,7 +35,10 @@ impl Sent {
             SourceEvent::FileGone { file, .. } => {
                 self.0.remove(file);
             }
-            SourceEvent::Unmark { .. } | SourceEvent::Configure { .. } => {}
+            SourceEvent::Mark { .. }
+            | SourceEvent::Unmark { .. }
+            | SourceEvent::Flush { .. }
+            | SourceEvent::Configure { .. } => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! Finds the lines in what was read of a file. Pure.
+//! Finds the lines in what was read. Pure.
 //!
 //! The lines do not depend on how the file was cut into reads, and together
 //! with their line feeds they are every byte of it.
@@ -7,19 +7,19 @@ use pipeline::line::LineSpan;
 
 /// What [`split`] found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Split {
+pub(in crate::sources) struct Split {
     /// The whole lines.
-    pub(super) lines: Vec<LineSpan>,
+    pub(in crate::sources) lines: Vec<LineSpan>,
     /// How many bytes they span, with their line feeds.
-    pub(super) used: usize,
+    pub(in crate::sources) used: usize,
     /// How many of them go on in the next one, because a line was too long.
-    pub(super) cuts: u64,
+    pub(in crate::sources) cuts: u64,
 }
 
 /// Splits `bytes`, of which the first `searched` hold no line feed, into lines
 /// of at most `max_line` bytes. A last line without a line feed waits for it,
 /// unless it is too long already.
-pub(super) fn split(bytes: &[u8], searched: usize, max_line: usize) -> Split {
+pub(in crate::sources) fn split(bytes: &[u8], searched: usize, max_line: usize) -> Split {
     let mut split = Split::default();
     for found in memchr::memchr_iter(b'\n', &bytes[searched..]) {
         let end = searched + found;
@@ -31,7 +31,7 @@ pub(super) fn split(bytes: &[u8], searched: usize, max_line: usize) -> Split {
 }
 
 /// Splits all of `bytes`: the last line needs no line feed.
-pub(super) fn split_all(bytes: &[u8], max_line: usize) -> Split {
+pub(in crate::sources) fn split_all(bytes: &[u8], max_line: usize) -> Split {
     let mut split = split(bytes, 0, max_line);
     if split.used < bytes.len() {
         split.push(bytes.len(), bytes.len());

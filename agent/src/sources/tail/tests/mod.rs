@@ -145,7 +145,7 @@ impl Bench {
                 *position += u64::from(next);
                 self.lines.extend(chunk.iter().map(<[u8]>::to_vec));
             }
-            SourceEvent::Unmark { .. } | SourceEvent::Configure { .. } => panic!("{event:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
