@@ -25,6 +25,10 @@
 //!   [`Fingerprint::MAX_LEN`](pipeline::line::Fingerprint::MAX_LEN) bytes are the
 //!   same and it is not shorter than what was read. While the agent runs, the
 //!   bytes that were read last tell.
+//! - Files may be renamed at any time, also while they are looked at: whoever finds another file
+//!   under a name than the one that was listed lists again, up to 32 times in a row. Where that
+//!   is not enough, thousands of renames a second, the rest of a truncated file is not found: then
+//!   the copy counts as unseen, and what was read of it comes once more.
 //! - If several files could be the copy, and differ, none is read.
 //! - A copy of a file that goes on is recognised by its name, which must go on from
 //!   that of the file (`a.log.1`, `a.log-copy`), and is remembered once it has been
@@ -44,6 +48,7 @@ mod file;
 mod heir;
 mod names;
 mod plan;
+mod race;
 mod scan;
 mod sent;
 mod split;
