@@ -12,7 +12,8 @@
 //! - for files that came and were rotated away unseen, if their names are
 //!   those of rotated files and are newer than that of one that is known.
 //!
-//! Whatever is not read is counted and named in the log. The limits:
+//! Whatever is not read is named in the log, and counted where it is certain that there was
+//! something. The limits:
 //!
 //! - What is truncated unread, without a copy in a directory that a pattern leads
 //!   to, is gone. So is what is deleted while the agent is down, and what is

@@ -162,11 +162,11 @@ impl Tailer {
         }
         let wanted = Wanted { position, seen: None, vanished: false };
         if !self.inherit(&wanted) {
-            add(&self.stats.lost_files, 1);
+            // Nothing says that there were lines: it counts as no loss.
             warn!(
                 source = source.0, %file, offset,
-                "a file was truncated or replaced while it was not open, and no copy of it lies \
-                 beside it: lines behind the offset, if there were any, were not read"
+                "a file was truncated, or replaced by another, while it was not open, and no copy \
+                 of it lies beside it: if there were lines behind the offset, they were not read"
             );
             self.outbox.push_back(SourceEvent::FileGone { source, file });
         }
@@ -183,11 +183,11 @@ impl Tailer {
         if fully_read {
             info!(source = source.0, %file, "a file that was read to its end is gone");
         } else {
-            add(&self.stats.lost_files, 1);
+            // Most likely it was an old one that was read to its end: it counts as no loss.
             warn!(
                 source = source.0, %file, offset,
                 "a file went away (deleted, or moved to where no pattern leads) while it was not \
-                 open: lines behind the offset, if there were any, were not read"
+                 open: if there were lines behind the offset, they were not read"
             );
         }
         self.outbox.push_back(SourceEvent::FileGone { source, file });
