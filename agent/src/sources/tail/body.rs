@@ -15,7 +15,7 @@ use std::{
 use flate2::bufread::MultiGzDecoder;
 use pipeline::line::Fingerprint;
 
-use super::names;
+use super::{names, race};
 
 /// The largest window of a zstd file, as a power of two: 128 MiB, what `zstd` itself takes at most
 /// unless it is told otherwise.
@@ -57,6 +57,7 @@ struct FromStart {
 impl Body {
     /// Opens a file for reading, without waiting for the other end should it be a pipe.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Metadata)> {
+        race::moment();
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits();
         let flags = i32::try_from(nonblocking).expect("a file flag fits");
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -81,6 +82,7 @@ impl Body {
 
     /// What the system says about the file.
     pub(super) fn metadata(&self) -> io::Result<Metadata> {
+        race::moment();
         self.file.metadata()
     }
 
@@ -94,6 +96,7 @@ impl Body {
 
     /// Reads until the buffer is full or the file ends.
     pub(super) fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        race::moment();
         match &mut self.packed {
             None => read_plain(&self.file, buffer, offset),
             Some(packed) => packed.read_at(&self.file, buffer, offset),

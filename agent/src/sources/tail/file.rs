@@ -17,7 +17,7 @@ use pipeline::line::{Chunk, ChunkOrigin, FileId, FilePosition, Fingerprint, Sour
 use super::{
     super::{CHUNK_BYTES, now},
     body::Body,
-    heir::{Seen, Wanted},
+    heir::{Heir, Seen, Wanted},
     plan::{Continuity, Node, Parked, Reached, continuity},
     split::{Split, split, split_all},
 };
@@ -46,7 +46,7 @@ pub(super) struct TailedFile {
     tail: Vec<u8>,
     /// Of a compressed file, one more than was read until it has ended.
     size: u64,
-    /// What it had when it was opened.
+    /// What it had when it was found.
     disk_size: u64,
     stamp: Option<Stamp>,
     /// When the file was last modified, at the last look that found it whole.
@@ -98,42 +98,43 @@ pub(super) fn end_of_lines(body: &mut Body, size: u64, max_line: usize) -> io::R
 }
 
 impl TailedFile {
-    /// Goes on at `base`, which the file has.
+    /// Goes on at `base`, which the file has that was `found` before its `head` was read.
     ///
     /// # Errors
-    /// When the bytes in front of `base` cannot be read.
+    /// When the bytes in front of `base` cannot be read. [`ErrorKind::NotFound`] when the file was
+    /// truncated or written anew meanwhile, so that what is in front of `base` is not in it.
     pub(super) fn new(
-        mut body: Body,
-        node: Node,
-        head: Vec<u8>,
+        heir: Heir,
         base: u64,
         source: SourceId,
         max_line: usize,
     ) -> io::Result<Self> {
-        let metadata = body.metadata()?;
-        let (intact, disk_size) = (modified(&metadata), metadata.len());
+        let Heir { found, mut body, head } = heir;
         let mut tail = Vec::new();
         if !body.is_packed() {
             tail.resize(base.min(TAIL as u64) as usize, 0);
             let from = base - tail.len() as u64;
             let read = body.read_at(&mut tail, from)?;
             tail.truncate(read);
+            if !body.head()?.starts_with(&head) {
+                return Err(ErrorKind::NotFound.into());
+            }
         }
         let size = base + u64::from(body.is_packed());
         Ok(TailedFile {
             body,
             source,
             max_line,
-            id: identity(node, &head),
+            id: identity(found.node, &head),
             head,
             base,
             seen: base,
             held: Vec::new(),
             tail,
             size,
-            disk_size,
+            disk_size: found.size,
             stamp: None,
-            intact,
+            intact: found.modified,
         })
     }
 
@@ -202,6 +203,10 @@ impl TailedFile {
         let change = match continuity(&self.head, &head, self.seen, stamp.size) {
             Continuity::Replaced => return Ok(Change::Replaced),
             _ if !self.has_tail()? => return Ok(Change::Replaced),
+            // Truncated while it was read: what was read is the beginning of two files.
+            Continuity::LongerHead if !self.body.head()?.starts_with(&head) => {
+                return Ok(Change::Replaced);
+            }
             Continuity::LongerHead => {
                 let old = self.id;
                 self.id = identity(Node::of(&old), &head);
@@ -380,16 +385,20 @@ pub(super) fn modified(metadata: &Metadata) -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::tail::plan::Found;
     use std::{
         fs::File,
         io::{Seek, Write},
+        path::PathBuf,
     };
 
     fn tailed(file: &File, max_line: usize) -> TailedFile {
         let node = Node { device: 1, inode: 1 };
         let mut body = Body::plain(file.try_clone().unwrap());
         let head = body.head().unwrap();
-        TailedFile::new(body, node, head, 0, SourceId(0), max_line).unwrap()
+        let (path, modified) = (PathBuf::new(), SystemTime::UNIX_EPOCH);
+        let found = Found { path, node, size: 0, modified, matched: true, packed: false };
+        TailedFile::new(Heir { found, body, head }, 0, SourceId(0), max_line).unwrap()
     }
 
     #[test]

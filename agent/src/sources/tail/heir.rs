@@ -8,7 +8,11 @@
 //! reported, and one that comes twice would be evidence of something that
 //! happened once.
 
-use std::{io, path::PathBuf, time::SystemTime};
+use std::{
+    io::{self, ErrorKind},
+    path::PathBuf,
+    time::SystemTime,
+};
 
 use pipeline::line::{FilePosition, Fingerprint};
 
@@ -69,6 +73,8 @@ pub(super) enum Search {
     Heir(Box<Heir>),
     /// Each of these could be it.
     Unclear(Vec<PathBuf>),
+    /// A file that may be it has another name by now: look again.
+    Moved,
 }
 
 impl Wanted {
@@ -113,8 +119,12 @@ pub(super) fn find(wanted: &Wanted, mut candidates: Vec<Candidate>) -> Search {
     });
     let mut heirs = Vec::new();
     for candidate in candidates.into_iter().take(MAX_OPENED) {
-        // What cannot be read is no heir; the pass says why if it is to be read for itself.
-        let Ok(Some(heir)) = open(wanted, candidate.found) else { continue };
+        let heir = match open(wanted, candidate.found) {
+            Ok(Some(heir)) => heir,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Search::Moved,
+            // What cannot be read is no heir; the pass says why if it is to be read for itself.
+            Ok(None) | Err(_) => continue,
+        };
         if wanted.vanished && heir.found.node.inode == wanted.position.file.inode {
             return Search::Heir(Box::new(heir));
         }
@@ -123,11 +133,11 @@ pub(super) fn find(wanted: &Wanted, mut candidates: Vec<Candidate>) -> Search {
     choose(wanted, heirs)
 }
 
-/// Opens the candidate, if it is one by its content.
+/// Opens the candidate, if it is one by its content. [`ErrorKind::NotFound`] when it has another name by now.
 fn open(wanted: &Wanted, found: Found) -> io::Result<Option<Heir>> {
     let (mut body, metadata) = Body::open(&found.path)?;
     if Node::of_metadata(&metadata) != found.node {
-        return Ok(None);
+        return Err(ErrorKind::NotFound.into());
     }
     let head = body.head()?;
     if !wanted.fingerprint().matches(&head) || !body.reaches(wanted.end())? {
@@ -222,6 +232,7 @@ mod tests {
         let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
         match search {
             Search::Nothing => "nothing".to_owned(),
+            Search::Moved => "look again".to_owned(),
             Search::Heir(heir) => name(&heir.found.path),
             Search::Unclear(mut paths) => {
                 paths.sort();
@@ -248,6 +259,17 @@ mod tests {
         assert_eq!(search(&[copy, different]), "a.log.1 or a.log.4");
         let nothing_read = name(find(&wanted(b"", 0, false), vec![short, other]));
         assert_eq!(nothing_read, "nothing", "whatever begins with nothing is no heir");
+    }
+
+    #[test]
+    fn a_file_that_has_another_name_by_now_is_looked_for_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let copy = candidate(dir.path(), "a.log.1", b"1\n2\n", false, true);
+        fs::rename(&copy.found.path, dir.path().join("a.log.2")).unwrap();
+        let search = || name(find(&wanted(b"1\n", 2, false), vec![copy.clone()]));
+        assert_eq!(search(), "look again");
+        fs::write(&copy.found.path, b"another one\n").unwrap();
+        assert_eq!(search(), "look again");
     }
 
     #[test]

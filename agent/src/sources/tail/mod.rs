@@ -12,7 +12,8 @@
 //! - for files that came and were rotated away unseen, if their names are
 //!   those of rotated files and are newer than that of one that is known.
 //!
-//! Whatever is not read is counted and named in the log. The limits:
+//! Whatever is not read is named in the log, and counted where it is certain that there was
+//! something. The limits:
 //!
 //! - What is truncated unread, without a copy in a directory that a pattern leads
 //!   to, is gone. So is what is deleted while the agent is down, and what is
@@ -25,6 +26,10 @@
 //!   [`Fingerprint::MAX_LEN`](pipeline::line::Fingerprint::MAX_LEN) bytes are the
 //!   same and it is not shorter than what was read. While the agent runs, the
 //!   bytes that were read last tell.
+//! - Files may be renamed at any time, also while they are looked at: whoever finds another file
+//!   under a name than the one that was listed lists again, up to 32 times in a row. Where that
+//!   is not enough, thousands of renames a second, the rest of a truncated file is not found: then
+//!   the copy counts as unseen, and what was read of it comes once more.
 //! - If several files could be the copy, and differ, none is read.
 //! - A copy of a file that goes on is recognised by its name, which must go on from
 //!   that of the file (`a.log.1`, `a.log-copy`), and is remembered once it has been
@@ -44,6 +49,7 @@ mod file;
 mod heir;
 mod names;
 mod plan;
+mod race;
 mod scan;
 mod sent;
 pub(super) mod split;

@@ -16,10 +16,11 @@ use super::{
     file::modified,
     names,
     plan::{Found, Node},
+    race,
 };
 
 /// How often a directory is listed, at most, if it changes meanwhile.
-const LISTINGS: usize = 3;
+const LISTINGS: usize = 8;
 
 /// How many files of a directory are looked at when the rest of one is searched for.
 const MAX_LISTED: usize = 16_384;
@@ -91,7 +92,7 @@ impl Scanner {
         let seen: BTreeSet<Node> = scan.found.iter().map(|found| found.node).collect();
         let missing: BTreeSet<Node> = wanted.difference(&seen).copied().collect();
         if !missing.is_empty() {
-            scan.look_beside(&missing);
+            scan.look_beside(self, &missing);
         }
         scan
     }
@@ -100,36 +101,58 @@ impl Scanner {
     pub(super) fn list(&self, directories: &BTreeSet<PathBuf>) -> Vec<Found> {
         let mut files = BTreeMap::new();
         for directory in directories {
-            let changed = || fs::metadata(directory).and_then(|found| found.modified()).ok();
-            // A file that is renamed meanwhile can be missed.
-            for _ in 0..LISTINGS {
-                let before = changed();
-                self.list_one(directory, &mut files);
-                if before == changed() {
-                    break;
+            for found in self.list_one(directory) {
+                match files.get(&found.node) {
+                    // Of several names one that a pattern matches counts.
+                    Some(Found { matched: true, .. }) if !found.matched => {}
+                    _ => drop(files.insert(found.node, found)),
                 }
             }
         }
         files.into_values().collect()
     }
 
-    fn list_one(&self, directory: &Path, files: &mut BTreeMap<Node, Found>) {
-        // What cannot be read is reported by each pass.
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        for entry in entries.take(MAX_LISTED) {
-            let path = entry.path();
-            let Ok(metadata) = entry.metadata() else { continue };
-            if !metadata.is_file() {
-                continue;
-            }
-            let matched = self.matches(&path);
-            let found = Found::new(path, &metadata, matched);
-            match files.get(&found.node) {
-                // Of several names one that a pattern matches counts.
-                Some(other) if other.matched && !matched && other.path.exists() => {}
-                _ => drop(files.insert(found.node, found)),
+    /// Lists a directory until nothing was renamed meanwhile: a file that is can be missed, or be
+    /// found under the name that another one has.
+    fn list_one(&self, directory: &Path) -> Vec<Found> {
+        let changed = || fs::metadata(directory).and_then(|found| found.modified()).ok();
+        let mut earlier: Option<Vec<Found>> = None;
+        for _ in 0..LISTINGS {
+            let before = changed();
+            let (listed, whole) = self.list_once(directory);
+            let same = |(a, b): (&Found, &Found)| a.path == b.path && a.node == b.node;
+            let agree = earlier.as_ref().is_some_and(|earlier| {
+                earlier.len() == listed.len() && earlier.iter().zip(&listed).all(same)
+            });
+            earlier = Some(listed);
+            if agree || (whole && before == changed()) {
+                break;
             }
         }
+        earlier.unwrap_or_default()
+    }
+
+    /// Answers also whether each name was still the same file's when that was looked at.
+    fn list_once(&self, directory: &Path) -> (Vec<Found>, bool) {
+        // What cannot be read is reported by each pass.
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let entries = entries.take(MAX_LISTED).map(|entry| (entry.path(), entry.ino()));
+        let (entries, mut whole) = (entries.collect::<Vec<_>>(), true);
+        let mut listed = Vec::new();
+        for (path, inode) in entries {
+            race::moment();
+            match fs::symlink_metadata(&path) {
+                Ok(metadata) => {
+                    whole &= metadata.ino() == inode;
+                    if metadata.is_file() {
+                        let matched = self.matches(&path);
+                        listed.push(Found::new(path, &metadata, matched));
+                    }
+                }
+                Err(error) => whole &= error.kind() != ErrorKind::NotFound,
+            }
+        }
+        (listed, whole)
     }
 
     /// The paths that are configured and are no globs.
@@ -181,37 +204,43 @@ impl Scanner {
 
 impl Scan {
     /// Finds files by their inode in the directories where files can appear.
-    fn look_beside(&mut self, missing: &BTreeSet<Node>) {
+    fn look_beside(&mut self, scanner: &Scanner, missing: &BTreeSet<Node>) {
         let inodes: BTreeSet<u64> = missing.iter().map(|node| node.inode).collect();
         for directory in self.directories.clone() {
-            let entries = match fs::read_dir(&directory) {
-                Ok(entries) => entries,
-                Err(error) => {
-                    self.failed(&directory, error);
-                    continue;
-                }
-            };
-            for entry in entries {
-                let entry = match entry {
-                    Ok(entry) => entry,
+            for _ in 0..LISTINGS {
+                let there = match named(&directory, &inodes) {
+                    Ok(there) => there,
                     Err(error) => {
                         self.failed(&directory, error);
                         break;
                     }
                 };
-                if !inodes.contains(&entry.ino()) {
-                    continue;
+                let before = self.found.len();
+                if there.into_iter().all(|path| self.take_missing(path, scanner, missing)) {
+                    break;
                 }
-                match entry.metadata() {
-                    Ok(metadata) if metadata.is_file() => {
-                        let found = Found::new(entry.path(), &metadata, false);
-                        if missing.contains(&found.node) {
-                            self.found.push(found);
-                        }
-                    }
-                    Ok(_) => {}
-                    Err(error) => self.failed(&entry.path(), error),
-                }
+                // One was renamed meanwhile.
+                self.found.truncate(before);
+            }
+        }
+    }
+
+    /// False if the path is not that of a missing file any more.
+    fn take_missing(&mut self, path: PathBuf, scanner: &Scanner, missing: &BTreeSet<Node>) -> bool {
+        race::moment();
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() => {
+                let matched = scanner.matches(&path);
+                let found = Found::new(path, &metadata, matched);
+                let is_missing = missing.contains(&found.node);
+                self.found.extend(is_missing.then_some(found));
+                is_missing
+            }
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => {
+                self.failed(&path, error);
+                true
             }
         }
     }
@@ -228,6 +257,18 @@ impl Scan {
             self.errors.push((path.to_owned(), error));
         }
     }
+}
+
+/// What in a directory has one of these inodes.
+fn named(directory: &Path, inodes: &BTreeSet<u64>) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if inodes.contains(&entry.ino()) {
+            paths.push(entry.path());
+        }
+    }
+    Ok(paths)
 }
 
 impl Pattern {

@@ -2,6 +2,7 @@
 //! open files, and waiting. It does what [`super::plan`] decides.
 
 mod open;
+mod search;
 mod takeover;
 
 use std::{
@@ -66,8 +67,10 @@ pub(super) struct Tailer {
     signals: Arc<Signals>,
     troubles: Troubles,
     around: takeover::Surroundings,
-    /// True while an heir is searched for.
+    /// True while what was displaced moves to its heirs.
     searching: bool,
+    /// Positions whose inodes are other files' by now, and whether these were read to their end.
+    displaced: VecDeque<(FilePosition, bool)>,
     /// Copies of files that are still there, which are not read.
     held: BTreeMap<Node, open::Held>,
     /// Compressed files that are not read.
@@ -107,6 +110,7 @@ impl Tailer {
             troubles: Troubles::default(),
             around: takeover::Surroundings::default(),
             searching: false,
+            displaced: VecDeque::new(),
             held: BTreeMap::new(),
             passed_over: BTreeSet::new(),
             last_pass: now,
@@ -300,7 +304,9 @@ impl Tailer {
             unreadable.push(path);
         }
         self.look_at_changed(&scan.found);
-        self.settle_replaced(&scan.found);
+        if scan.found.iter().any(|found| self.tracker.may_have_changed(found)) {
+            self.settle();
+        }
         let waiting = self.tracker.waiting();
         for action in self.tracker.pass(start, &scan.found, &unreadable) {
             match action {
@@ -380,3 +386,6 @@ impl Tailer {
         set(&self.stats.unreadable_paths, self.troubles.count() as u64);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 //! read because they are copies of others.
 
 use std::{
-    io,
+    fs, io,
+    path::Path,
     sync::atomic::Ordering::Relaxed,
     time::{Instant, SystemTime},
 };
@@ -108,7 +109,9 @@ impl Tailer {
             self.tracker.adopt(position, Some(Parked::of(&found)));
             return Ok(());
         }
-        self.read_from(opening, Heir { found, body, head }, known.offset)
+        let result = self.read_from(opening, Heir { found, body, head }, known.offset);
+        // What became of it meanwhile is seen by the next pass.
+        result.inspect_err(|_| self.tracker.adopt(position, None))
     }
 
     /// Reads a file from its beginning, or where the configuration says.
@@ -127,12 +130,12 @@ impl Tailer {
 
     /// The file is open, and read from this offset.
     pub(super) fn read_from(&mut self, opening: &Opening, heir: Heir, base: u64) -> io::Result<()> {
-        let (source, Heir { found, body, head }) = (self.config.id, heir);
-        let file = TailedFile::new(body, found.node, head, base, source, self.config.max_line)?;
+        let (source, node) = (self.config.id, heir.found.node);
+        let file = TailedFile::new(heir, base, source, self.config.max_line)?;
         let path = opening.path.display();
         debug!(source = source.0, %path, file = %file.id(), base, "reading");
         self.tracker.open(opening, Instant::now());
-        self.files.insert(found.node, file);
+        self.files.insert(node, file);
         Ok(())
     }
 
@@ -172,25 +175,27 @@ impl Tailer {
             return Ok(true);
         }
         for base in self.around.bases_of(&found.path) {
-            if let Some(node) = self.tracker.node_at(&base) {
-                // It may have been truncated since, and this be its copy.
-                self.look(node)?;
-                if self.tracker.has(found.node) {
-                    return Ok(true);
-                }
+            if let Some(original) = original_of(found, body, &base)? {
+                self.hold(found, head, original);
+                return Ok(true);
             }
-            let Ok((mut original, metadata)) = Body::open(&base) else { continue };
-            let node = Node::of_metadata(&metadata);
-            let possible = metadata.is_file() && node != found.node && !original.is_packed();
-            if possible
-                && found.size <= metadata.len()
-                && heir::same_up_to(body, &mut original, found.size)?
-            {
-                self.hold(found, head, node);
+            // It may have been truncated before it was compared, and this be its copy.
+            match self.tracker.node_at(&base) {
+                Some(node) => drop(self.look(node)?),
+                None if self.knows(&base) => self.settle(),
+                None => {}
+            }
+            if self.tracker.has(found.node) {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// True if there is a position in the file at this path, or was in what had its inode.
+    fn knows(&self, path: &Path) -> bool {
+        let metadata = fs::metadata(path);
+        metadata.is_ok_and(|metadata| self.tracker.is_known(Node::of_metadata(&metadata)))
     }
 
     /// The file is a copy of another, as far as it goes: it may become the rest of it when that is
@@ -237,4 +242,16 @@ impl Tailer {
         self.held.retain(|node, _| there(node) && !tracker.has(*node));
         self.passed_over.retain(there);
     }
+}
+
+/// The file at `base`, if `found` is a copy of it as far as it goes.
+fn original_of(found: &Found, body: &mut Body, base: &Path) -> io::Result<Option<Node>> {
+    // What cannot be opened is no original.
+    let Ok((mut original, metadata)) = Body::open(base) else { return Ok(None) };
+    let node = Node::of_metadata(&metadata);
+    let possible = metadata.is_file() && node != found.node && !original.is_packed();
+    let is_copy = possible
+        && found.size <= metadata.len()
+        && heir::same_up_to(body, &mut original, found.size)?;
+    Ok(is_copy.then_some(node))
 }

@@ -20,7 +20,7 @@ use super::{
         body::Body,
         config::Start,
         file,
-        heir::{self, Candidate, Heir, Search, Wanted},
+        heir::{Heir, Wanted},
         names::{self, Age},
         plan::{Found, Node, Opening, Parked, Reached},
         scan::{Scan, Scanner},
@@ -34,7 +34,7 @@ const REMEMBERED: usize = 2;
 /// What lies around the files of a source, as the last pass found it.
 #[derive(Debug, Default)]
 pub(super) struct Surroundings {
-    directories: BTreeSet<PathBuf>,
+    pub(super) directories: BTreeSet<PathBuf>,
     /// When something was created, renamed or deleted in them last.
     changed: BTreeMap<PathBuf, SystemTime>,
     /// The tailed files, by their names. Names of rotated ones go on from these.
@@ -162,11 +162,11 @@ impl Tailer {
         }
         let wanted = Wanted { position, seen: None, vanished: false };
         if !self.inherit(&wanted) {
-            add(&self.stats.lost_files, 1);
+            // Nothing says that there were lines: it counts as no loss.
             warn!(
                 source = source.0, %file, offset,
-                "a file was truncated or replaced while it was not open, and no copy of it lies \
-                 beside it: lines behind the offset, if there were any, were not read"
+                "a file was truncated, or replaced by another, while it was not open, and no copy \
+                 of it lies beside it: if there were lines behind the offset, they were not read"
             );
             self.outbox.push_back(SourceEvent::FileGone { source, file });
         }
@@ -183,11 +183,11 @@ impl Tailer {
         if fully_read {
             info!(source = source.0, %file, "a file that was read to its end is gone");
         } else {
-            add(&self.stats.lost_files, 1);
+            // Most likely it was an old one that was read to its end: it counts as no loss.
             warn!(
                 source = source.0, %file, offset,
                 "a file went away (deleted, or moved to where no pattern leads) while it was not \
-                 open: lines behind the offset, if there were any, were not read"
+                 open: if there were lines behind the offset, they were not read"
             );
         }
         self.outbox.push_back(SourceEvent::FileGone { source, file });
@@ -237,97 +237,13 @@ impl Tailer {
         self.tracker.note_rotation();
     }
 
-    fn search(&mut self, wanted: &Wanted) -> Option<Heir> {
-        if !std::mem::replace(&mut self.searching, true) {
-            self.drop_overwritten();
-            self.searching = false;
-        }
-        match heir::find(wanted, self.candidates()) {
-            Search::Nothing => None,
-            Search::Heir(heir) => Some(*heir),
-            Search::Unclear(paths) => {
-                let (source, FilePosition { file, offset }) = (self.config.id, wanted.position);
-                warn!(
-                    source = source.0, %file, offset, ?paths,
-                    "each of these files could hold what was in a file that was truncated or is \
-                     gone, and nothing tells which: none of them is read"
-                );
-                None
-            }
-        }
-    }
-
-    /// Files with rotated names that others were copied over are what they were no longer, and may
-    /// be heirs now.
-    fn drop_overwritten(&mut self) {
-        let around = &self.around;
-        let open = self.files.keys().copied();
-        let relative = open.filter(|node| around.is_relative(self.tracker.path(*node)));
-        for node in relative.collect::<Vec<_>>() {
-            if let Err(error) = self.look(node) {
-                self.unreadable(node, &error);
-            }
-        }
-        let listed = self.scanner.list(&self.around.directories);
-        self.settle_replaced(&listed);
-    }
-
-    /// Positions whose inodes are other files' by now, or whose files were truncated, move to their
-    /// heirs. Only after that it is known which files are new.
-    pub(super) fn settle_replaced(&mut self, found: &[Found]) {
-        let mut gone = Vec::new();
-        for found in found {
-            if !self.tracker.may_have_changed(found) {
-                continue;
-            }
-            // What cannot be read now is looked at by the next pass.
-            let Ok((mut body, metadata)) = Body::open(&found.path) else { continue };
-            let Ok(head) = body.head() else { continue };
-            let same = Node::of_metadata(&metadata) == found.node;
-            if same && !self.tracker.is_still(found, &head) {
-                gone.extend(self.tracker.drop_known(found.node));
-            }
-        }
-        for (position, fully_read) in gone {
-            self.inherit_replaced(position, fully_read);
-        }
-    }
-
-    /// The files that nothing is known of.
-    fn candidates(&self) -> Vec<Candidate> {
-        let listed = self.scanner.list(&self.around.directories).into_iter();
-        let unknown = listed.filter(|found| !self.tracker.has(found.node));
-        let candidate =
-            |found: Found| Candidate { relative: self.around.is_relative(&found.path), found };
-        unknown.map(candidate).collect()
-    }
-
-    /// A copy that was made before the last lines were read is no heir, and nothing new either.
-    fn consume_copies(&mut self, wanted: &Wanted, was: Option<&[u8]>) {
-        let fingerprint = wanted.position.file.fingerprint;
-        for Candidate { found, relative } in self.candidates() {
-            if !relative || found.packed || !(1..=wanted.end()).contains(&found.size) {
-                continue;
-            }
-            let Ok((mut body, metadata)) = Body::open(&found.path) else { continue };
-            let same = Node::of_metadata(&metadata) == found.node && !body.is_packed();
-            let Ok(head) = body.head() else { continue };
-            let begins_alike = match was {
-                Some(was) => was.starts_with(&head),
-                None => fingerprint.len > 0 && fingerprint.matches(&head),
-            };
-            if same && begins_alike && !head.is_empty() {
-                self.consume(&found, &head);
-            }
-        }
-    }
-
     /// Reads the files that came and were rotated away while nobody looked: those with rotated
     /// names that are newer than the newest one that is known.
     pub(super) fn read_orphans(&mut self) {
         if !self.tracker.take_rotation() {
             return;
         }
+        self.settle();
         let listed = self.scanner.list(&self.around.directories);
         let mut orphans = Vec::new();
         for family in self.around.families(&listed).into_values() {
@@ -340,10 +256,14 @@ impl Tailer {
                 continue;
             }
             let path = orphan.path.clone();
-            if let Err(error) = self.read_orphan(orphan, &listed)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                self.complain(&path, &error);
+            match self.read_orphan(orphan, &listed) {
+                Ok(()) => {}
+                // It has another name by now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.tracker.note_rotation();
+                    self.signals.pass.store(true, Relaxed);
+                }
+                Err(error) => self.complain(&path, &error),
             }
         }
     }
@@ -385,8 +305,11 @@ impl Tailer {
 
     fn read_orphan(&mut self, found: Found, listed: &[Found]) -> io::Result<()> {
         let (mut body, metadata) = Body::open(&found.path)?;
-        if Node::of_metadata(&metadata) != found.node || self.tracker.has(found.node) {
+        if self.tracker.has(found.node) {
             return Ok(());
+        }
+        if Node::of_metadata(&metadata) != found.node {
+            return Err(io::ErrorKind::NotFound.into());
         }
         let found = Found { packed: body.is_packed(), ..found };
         let head = body.head()?;

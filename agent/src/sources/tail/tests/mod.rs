@@ -251,3 +251,24 @@ fn an_unreadable_file_hides_no_other_and_is_counted() {
     assert_eq!(bench.next_lines(1), ["2"]);
     bench.finish();
 }
+
+#[test]
+fn an_old_file_that_was_read_and_is_deleted_while_the_agent_is_down_is_no_loss() {
+    let mut bench = Bench::new(&["a.log"]);
+    bench.append("a.log", "1\n");
+    bench.start();
+    assert_eq!(bench.next_lines(1), ["1"]);
+    bench.rename("a.log", "a.log.1");
+    bench.append("a.log", "2\n");
+    assert_eq!(bench.next_lines(1), ["2"]);
+    let stats = Arc::clone(&bench.running.as_ref().unwrap().stats);
+    until("the old one is complete", || stats.finished_files.load(Relaxed) == 1);
+    bench.stop();
+    fs::remove_file(bench.path("a.log.1")).unwrap();
+    bench.start();
+    while bench.gone == 0 {
+        bench.step();
+    }
+    assert_eq!(bench.stats().lost_files.load(Relaxed), 0);
+    bench.finish();
+}

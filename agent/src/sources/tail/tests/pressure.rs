@@ -104,7 +104,7 @@ fn every_line_of_a_busy_log_comes_once_through_rotations_and_restarts() {
 }
 
 /// Writes numbered lines into `a.log`, and rotates it by `copytruncate`, under numbers that grow
-/// with age. Eight are kept, and half of one may be unread.
+/// with age. Eight are kept, and up to three may be unread.
 fn copytruncate(dir: &Path, lines: usize, each: usize, seen: &AtomicUsize) {
     let name = |n: usize| dir.join(format!("a.log.{n}"));
     let mut file = OpenOptions::new().append(true).create(true).open(dir.join("a.log")).unwrap();
@@ -113,7 +113,7 @@ fn copytruncate(dir: &Path, lines: usize, each: usize, seen: &AtomicUsize) {
         if line % each == each - 1 {
             until("it was read", || {
                 let seen = seen.load(Relaxed);
-                seen > 0 && seen + each / 2 > line
+                seen > 0 && seen + 3 * each > line
             });
             (1..8).rev().for_each(|n| drop(fs::rename(name(n), name(n + 1))));
             fs::copy(dir.join("a.log"), name(1)).unwrap();
