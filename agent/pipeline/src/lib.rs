@@ -10,6 +10,7 @@ pub mod extract;
 pub mod frame;
 pub mod line;
 pub mod pipeline;
+pub mod relp;
 
 pub use entries::{MAX_LINE, RecordSettings, SourceSettings};
 pub use extract::Format;
