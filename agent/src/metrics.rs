@@ -242,6 +242,8 @@ const SOURCE_COUNTERS: &[Field] = &[
     ("source_refused_connections", "Connections refused", |s| &s.refused_connections),
     ("source_frame_errors", "Connections closed for broken framing", |s| &s.frame_errors),
     ("source_partial_messages", "Connections that ended in a message", |s| &s.partial_messages),
+    ("source_resent_messages", "Messages sent again and stored once", |s| &s.resent_messages),
+    ("source_doubtful_messages", "Messages that may be stored twice", |s| &s.doubtful_messages),
 ];
 
 const SOURCE_GAUGES: &[Field] = &[

@@ -8,7 +8,7 @@ use service::{clock, config::ConfigError, exit};
 
 use crate::{
     cli::ReportArgs,
-    config::{Config, SourceConfig, SourceKind},
+    config::{Config, RelpSettings, SourceConfig, SourceKind},
     prepare,
     seal_key::SealKey,
 };
@@ -112,6 +112,12 @@ impl Report {
         let SourceConfig { name, format, kind, table } = source;
         let line = match kind {
             SourceKind::Syslog(syslog) => format!("syslog over TLS on {}", syslog.listen),
+            SourceKind::Relp(RelpSettings { relp, tls: Some(_) }) => {
+                format!("RELP over TLS on {}", relp.listen)
+            }
+            SourceKind::Relp(RelpSettings { relp, tls: None }) => {
+                format!("RELP on {}, for this machine only", relp.listen)
+            }
             SourceKind::Files(tail) => {
                 let files = matched(&tail.paths);
                 for (path, error) in files.iter().filter_map(|path| Some((path, unreadable(path)?)))

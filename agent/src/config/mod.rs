@@ -4,6 +4,7 @@
 //! [`crate::commands::check`] and at the start.
 
 mod meaning;
+mod relp;
 mod sources;
 mod written;
 
@@ -17,7 +18,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::{
     prepare::Listener,
-    sources::{Phase, tail::TailConfig},
+    sources::{Phase, relp::RelpConfig, tail::TailConfig},
 };
 
 /// The longest name of a source, in bytes: it is the APP-NAME of records (RFC 5424, section 6.2.5).
@@ -87,6 +88,8 @@ pub enum SourceKind {
     Files(TailConfig),
     /// Syslog senders.
     Syslog(SyslogConfig),
+    /// Senders of syslog by RELP.
+    Relp(RelpSettings),
 }
 
 impl SourceKind {
@@ -96,6 +99,10 @@ impl SourceKind {
             SourceKind::Syslog(syslog) => {
                 Some(Listener { files: &syslog.tls, table: &syslog.tls_table })
             }
+            SourceKind::Relp(relp) => {
+                let tls = relp.tls.as_ref()?;
+                Some(Listener { files: &tls.files, table: &tls.table })
+            }
             SourceKind::Files(_) => None,
         }
     }
@@ -104,6 +111,7 @@ impl SourceKind {
     pub fn label(&self) -> &'static str {
         match self {
             SourceKind::Syslog(_) => "syslog",
+            SourceKind::Relp(_) => "relp",
             SourceKind::Files(_) => "file",
         }
     }
@@ -112,13 +120,14 @@ impl SourceKind {
     pub fn from(&self) -> String {
         match self {
             SourceKind::Syslog(syslog) => syslog.listen.to_string(),
+            SourceKind::Relp(relp) => relp.relp.listen.to_string(),
             SourceKind::Files(files) => files.paths.join(" "),
         }
     }
 
     /// True if its lines are syslog messages.
     pub fn is_syslog(&self) -> bool {
-        matches!(self, SourceKind::Syslog(_))
+        matches!(self, SourceKind::Syslog(_) | SourceKind::Relp(_))
     }
 
     /// How it ends when another takes its place: where the protocol has no acknowledgement, the
@@ -126,7 +135,7 @@ impl SourceKind {
     pub(crate) fn last_phase(&self) -> Phase {
         match self {
             SourceKind::Syslog(_) => Phase::Retire,
-            SourceKind::Files(_) => Phase::Stop,
+            SourceKind::Files(_) | SourceKind::Relp(_) => Phase::Stop,
         }
     }
 }
@@ -144,6 +153,24 @@ pub struct SyslogConfig {
     pub tls: TlsFiles,
     /// The table they were written in: `tls` or the source's own.
     pub tls_table: String,
+}
+
+/// A listener for RELP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelpSettings {
+    /// Address and limits. The source gets its number when it is started.
+    pub relp: RelpConfig,
+    /// With TLS; without it the address is a loopback one.
+    pub tls: Option<ListenerTls>,
+}
+
+/// What a listener's TLS needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// Certificate, key and trust.
+    pub files: TlsFiles,
+    /// The table they were written in: `tls` or the source's own.
+    pub table: String,
 }
 
 /// Where a node listens for agents: `host:port`. Its certificate must be for `host`.

@@ -27,9 +27,14 @@ impl At<'_> {
         for (index, syslog) in written.syslog.into_iter().enumerate() {
             sources.push(self.syslog(format!("source.syslog[{index}]"), syslog, tls)?);
         }
+        for (index, relp) in written.relp.into_iter().enumerate() {
+            sources.push(self.relp(format!("source.relp[{index}]"), relp, tls)?);
+        }
         if sources.is_empty() {
-            return self
-                .fail("source", "there is no source: add [[source.file]] or [[source.syslog]]");
+            return self.fail(
+                "source",
+                "there is no source: add [[source.file]], [[source.relp]] or [[source.syslog]]",
+            );
         }
         if sources.len() > MAX_SOURCES {
             return self.fail("source", format!("there are more than {MAX_SOURCES} sources"));
@@ -83,7 +88,7 @@ impl At<'_> {
     }
 
     /// A source's name stands in every record as APP-NAME, and in metrics.
-    fn source_name(&self, table: &str, name: String) -> Result<String, ConfigError> {
+    pub(super) fn source_name(&self, table: &str, name: String) -> Result<String, ConfigError> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if (1..=MAX_SOURCE_NAME).contains(&name.len()) && name.bytes().all(plain) {
             return Ok(name);
@@ -99,10 +104,15 @@ impl At<'_> {
                 let problem = format!("'{}' is the name of another source already", source.name);
                 return self.fail(&format!("{}.name", source.table), problem);
             }
-            if let SourceKind::Syslog(syslog) = &source.kind
-                && !addresses.insert(syslog.listen)
+            let listen = match &source.kind {
+                SourceKind::Syslog(syslog) => Some(syslog.listen),
+                SourceKind::Relp(relp) => Some(relp.relp.listen),
+                SourceKind::Files(_) => None,
+            };
+            if let Some(listen) = listen
+                && !addresses.insert(listen)
             {
-                let problem = format!("another source listens on {} already", syslog.listen);
+                let problem = format!("another source listens on {listen} already");
                 return self.fail(&format!("{}.listen", source.table), problem);
             }
         }

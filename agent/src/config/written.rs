@@ -53,6 +53,8 @@ pub(super) struct Sources {
     pub(super) file: Vec<File>,
     #[serde(default)]
     pub(super) syslog: Vec<Syslog>,
+    #[serde(default)]
+    pub(super) relp: Vec<super::relp::Relp>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -40,7 +40,7 @@ use crate::{
     pulse::Pulse,
     seal_key::SealKey,
     seal_loop::{Clock, MAX_EVENTS, SealLoop},
-    sources::syslog_tls,
+    sources::listener,
     spool::{Inbox, Owner, SourceNames, Spool, SpoolError, SpoolOptions, Writer, WriterParts},
     tickets::Tickets,
     uplink::{Feed, StopReason, Timing, Uplink, UplinkSettings, establish},
@@ -70,7 +70,7 @@ pub enum RunError {
     Control(#[from] control::BindError),
     /// The address for syslog.
     #[error(transparent)]
-    Syslog(#[from] syslog_tls::BindError),
+    Syslog(#[from] listener::BindError),
     /// The ledger and the spool contradict each other.
     #[error(transparent)]
     Stop(#[from] StopReason),

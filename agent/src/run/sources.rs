@@ -22,7 +22,8 @@ use crate::{
     board::Board,
     config::{Config, SourceConfig, SourceKind, SyslogConfig},
     sources::{
-        Known, Outlet, Phase,
+        Known, Outlet, Phase, listener,
+        relp::{self, RelpConfig},
         syslog_tls::{self, SyslogTlsConfig},
         tail,
     },
@@ -134,13 +135,21 @@ impl Sources {
         match kind {
             SourceKind::Syslog(syslog) => {
                 let server = certificates.server(&syslog.tls)?;
-                let listener = syslog_tls::bind(syslog.listen)?;
+                let listener = listener::bind(syslog.listen)?;
                 let serving =
                     syslog_tls::serve(listener, server, syslog_config(outlet.id, syslog), outlet);
                 self.tasks.spawn(async move {
                     serving.await;
                     Ended { known: Some(known), ..ended }
                 });
+            }
+            SourceKind::Relp(settings) => {
+                let tls = settings.tls.as_ref();
+                let server = tls.map(|tls| certificates.server(&tls.files)).transpose()?;
+                let config = RelpConfig { id: outlet.id, ..settings.relp.clone() };
+                let listener = listener::bind(config.listen)?;
+                let serving = relp::serve(listener, server, config, known, outlet);
+                self.tasks.spawn(async move { Ended { known: Some(serving.await), ..ended } });
             }
             SourceKind::Files(files) => {
                 let files = tail::TailConfig { id: outlet.id, ..files.clone() };

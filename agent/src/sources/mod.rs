@@ -8,6 +8,8 @@
 //! disturbs another.
 
 mod limiter;
+pub mod listener;
+pub mod relp;
 pub mod stats;
 pub mod syslog_tls;
 pub mod tail;
