@@ -17,6 +17,11 @@ pub fn syslog_frames(data: &[u8]) {
     pipeline::frame::check_any_cut(data);
 }
 
+/// RELP's frames do not depend on how the input was cut into reads.
+pub fn relp(data: &[u8]) {
+    pipeline::relp::frame::check_any_cut(data);
+}
+
 /// Kong's log lines.
 pub fn kong(data: &[u8]) {
     extract(Format::Kong, data);
