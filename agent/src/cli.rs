@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use clap_complete::Shell;
+use pipeline::Format;
 
 /// Where packages put the configuration.
 const DEFAULT_CONFIG: &str = "/etc/logseal/agent.toml";
@@ -37,6 +41,12 @@ pub enum Command {
     ///
     /// Prints what is wrong with its file and line. Can be used while the agent runs.
     Check(ReportArgs),
+    /// Show what would be extracted from the lines of a file, and send nothing
+    ///
+    /// Only the sources of the configuration are looked at; certificates and a spool need not be there.
+    /// Exit codes: 0 if something was extracted from at least one line, 1 if not, 2 if the
+    /// lines could not be tried.
+    Try(TryArgs),
     /// Print the agent's vkey, for an operator to enrol; makes the key if there is none
     ///
     /// The key file is made once, readable by its owner only, and never overwritten. Run this as the
@@ -134,6 +144,35 @@ pub struct TapArgs {
     pub json: bool,
 }
 
+/// Which lines to try, and as what.
+#[derive(Debug, Args)]
+pub struct TryArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub config: ConfigArgs,
+    /// The source of the configuration whose lines these are; not needed if it is the only one
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// Take the lines for this format, without a configuration
+    #[arg(long, value_name = "FORMAT", conflicts_with_all = ["config", "source"], value_parser = formats())]
+    pub format: Option<Format>,
+    /// Take each line for a syslog message, and what it carries for the line
+    #[arg(long)]
+    pub syslog: bool,
+    /// Answer in JSON: an object for each line, and one for the summary
+    #[arg(long)]
+    pub json: bool,
+    /// Look at so many lines only
+    #[arg(long, value_name = "N")]
+    pub lines: Option<u64>,
+    /// The file with the lines; - is the standard input
+    pub file: PathBuf,
+}
+
+fn formats() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(|name| name.parse::<Format>())
+}
+
 /// The command line, for completions and the manual.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -149,6 +188,8 @@ mod tests {
         for line in [
             "logseal-agent run --config /etc/logseal/agent.toml",
             "logseal-agent check --config a.toml --json",
+            "logseal-agent try --source kong /var/log/kong/access.log",
+            "logseal-agent try --format nginx-json --json --lines 100 -",
             "logseal-agent key",
             "logseal-agent status --json",
             "logseal-agent top --delay 2",

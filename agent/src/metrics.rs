@@ -249,6 +249,7 @@ const SOURCE_COUNTERS: &[Field] = &[
 const SOURCE_GAUGES: &[Field] = &[
     ("source_open_files", "Files open for reading", |s| &s.open_files),
     ("source_waiting_files", "Files that wait because too many are open", |s| &s.waiting_files),
+    ("source_unreadable", "Files and directories that cannot be read now", |s| &s.unreadable_paths),
     ("source_lag_bytes", "Bytes in open files not taken over yet", |s| &s.lag_bytes),
     ("source_open_connections", "Connections open", |s| &s.open_connections),
 ];

@@ -20,7 +20,7 @@ const LINES_OVER: f64 = 10.0;
 const BYTES_OVER: f64 = 300.0;
 
 /// Without a receipt for so long, although records wait, the log says how long the spool lasts.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// How often it says so again.
 const REMIND: Duration = Duration::from_secs(300);
@@ -42,7 +42,7 @@ struct Inner {
 /// An exponentially weighted rate of a counter.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rate {
-    last: Option<u64>,
+    last: u64,
     /// For how long it was measured, in seconds: a young rate is a plain mean.
     age: f64,
     per_second: f64,
@@ -50,12 +50,10 @@ struct Rate {
 
 impl Rate {
     fn measure(&mut self, count: u64, seconds: f64, over: f64) {
-        if let Some(last) = self.last {
-            self.age = (self.age + seconds).min(over);
-            let now = count.saturating_sub(last) as f64 / seconds;
-            self.per_second += (now - self.per_second) * (seconds / self.age).min(1.0);
-        }
-        self.last = Some(count);
+        self.age = (self.age + seconds).min(over);
+        let now = count.saturating_sub(self.last) as f64 / seconds;
+        self.per_second += (now - self.per_second) * (seconds / self.age).min(1.0);
+        self.last = count;
     }
 }
 
@@ -72,6 +70,9 @@ impl Pulse {
 
     /// For how many seconds `free` bytes last.
     fn lasts(&self, free: u64) -> u64 {
+        if free == 0 {
+            return 0;
+        }
         let lasts = free as f64 / self.lock().written.per_second;
         if lasts < FOR_EVER as f64 { lasts as u64 } else { FOR_EVER }
     }
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn a_rate_is_that_of_the_last_seconds() {
         let mut rate = Rate::default();
-        for second in 0..=5 {
+        for second in 1..=5 {
             rate.measure(second * 100, 1.0, 10.0);
         }
         assert!((rate.per_second - 100.0).abs() < 1e-9, "from the first seconds on");
@@ -189,8 +190,9 @@ mod tests {
         let (pulse, metrics, board) = (Pulse::default(), Metrics::default(), Board::default());
         pulse.measure(1.0, &metrics, &board);
         assert_eq!(bounded(i64::try_from(pulse.lasts(1000)).unwrap()), None);
+        assert_eq!(pulse.lasts(0), 0, "what is full is full");
         metrics.spool_written_bytes.inc_by(200);
-        pulse.measure(2.0, &metrics, &board);
+        pulse.measure(1.0, &metrics, &board);
         assert_eq!(pulse.lasts(360_000), 3600);
         let said: Vec<_> = [59, 3599, 7260, 200_000, FOR_EVER].map(lasting).into();
         assert_eq!(said, ["59 s", "59 min", "2 h 1 min", "2 days", "years"]);

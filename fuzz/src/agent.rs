@@ -2,7 +2,8 @@
 
 use crate::{agent, key, origin};
 use pipeline::{
-    Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings,
+    Extractor, Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings,
+    extract::{UserTable, Wanted},
     line::{Chunk, ChunkOrigin, LineSpan, SourceEvent, SourceId},
 };
 use record::{
@@ -22,29 +23,44 @@ pub fn relp(data: &[u8]) {
     pipeline::relp::frame::check_any_cut(data);
 }
 
-/// Kong's log lines.
-pub fn kong(data: &[u8]) {
-    extract(Format::Kong, data);
-}
-
-/// nginx's log lines.
-pub fn nginx(data: &[u8]) {
-    extract(Format::NginxCombined, data);
-}
-
-fn extract(format: Format, line: &[u8]) {
-    let access = format.extract(line);
-    assert!(access.fields.iter().all(|(_, value)| !value.is_empty()));
-    if let Some(time) = access.time {
-        assert_eq!(time.to_string().len(), 24, "a time that a header can hold");
+/// Log lines of every format.
+pub fn extract(data: &[u8]) {
+    for format in Format::ALL {
+        let access = extractor(format).extract(data);
+        assert!(access.fields.iter().all(|(_, value)| !value.is_empty()));
+        if let Some(time) = access.time {
+            assert_eq!(time.to_string().len(), 24, "a time that a header can hold");
+        }
     }
+}
+
+/// The format as predefined, or with a few fields where it has none.
+fn extractor(format: Format) -> Extractor {
+    let mut user = UserTable::default();
+    let places = |from: &str| vec![Wanted::from(from)];
+    match format {
+        Format::Json => {
+            user.fields.insert("user.id".into(), places("/a/0"));
+            user.fields.insert("purpose".into(), places("/headers/x~1y"));
+        }
+        Format::Regex => {
+            user.pattern = Some(r"(?<who>\w+) (?<path>/\S*)".into());
+            user.fields.insert("user.id".into(), places("who"));
+            user.fields.insert("url.path".into(), places("path"));
+        }
+        _ => {}
+    }
+    Extractor::new(format, &user).expect("a right table")
 }
 
 /// Every line becomes records that a ledger takes, and comes back from them. The first byte
 /// chooses the source.
 pub fn pipeline(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
-    let source = |name: &str, format, syslog| SourceSettings { name: name.into(), format, syslog };
+    let source = |name: &str, format, syslog| {
+        let format = extractor(format);
+        SourceSettings { name: name.into(), format, syslog }
+    };
     let sources = vec![
         source("syslog", Format::Raw, true),
         source("syslog-kong", Format::Kong, true),

@@ -117,28 +117,60 @@ impl Source {
         }
     }
 
-    /// The line of a key: the last line that sets it below its table's header, or that header.
+    /// The line of a key: the line that sets it below its table's header, or that sets the table
+    /// it is in, or that header.
     fn line_of(&self, key: &str) -> usize {
-        let (table, leaf) = key.rsplit_once('.').unwrap_or(("", key));
-        let (table, nth) = match table.split_once('[') {
-            Some((table, rest)) => (table, rest.trim_end_matches(']').parse().unwrap_or(0)),
-            None => (table, 0),
+        let (table, leaf) = split_key(key);
+        self.find(table, leaf).unwrap_or_else(|header| match split_key(table) {
+            // `fields = { … }` in the table above instead of a header of its own.
+            (above, inline) if header.is_none() => {
+                self.find(above, inline).unwrap_or_else(|header| header.unwrap_or(1))
+            }
+            _ => header.unwrap_or(1),
+        })
+    }
+
+    /// The line that sets `leaf` in `table`, or else the line of the table's header, if it has one.
+    fn find(&self, table: &str, leaf: &str) -> Result<usize, Option<usize>> {
+        // Of `source.file[1].fields`, the header is `[source.file.fields]` behind the second
+        // `[[source.file]]`.
+        let (counted, nth, below) = match table.split_once('[') {
+            Some((counted, rest)) => {
+                let (nth, below) = rest.split_once(']').unwrap_or((rest, ""));
+                (counted, nth.parse().unwrap_or(0), below)
+            }
+            None => (table, 0, ""),
         };
-        let (mut inside, mut seen, mut header) = (table.is_empty(), 0, 1);
+        let wanted = format!("{counted}{below}");
+        let (mut inside, mut seen, mut header) = (table.is_empty(), 0, None);
         for (number, line) in self.text.lines().enumerate().map(|(n, line)| (n + 1, line.trim())) {
             if line.starts_with('[') {
                 let name = line.trim_matches(|c| c == '[' || c == ']').trim();
-                inside = name == table && seen == nth;
-                seen += usize::from(name == table);
-                header = if inside { number } else { header };
-            } else if inside
-                && line.strip_prefix(leaf).is_some_and(|rest| rest.trim_start().starts_with('='))
-            {
-                return number;
+                seen += usize::from(name == counted);
+                inside = name == wanted && seen == nth + 1;
+                header = if inside { Some(number) } else { header };
+            } else if inside && sets(line, leaf) {
+                return Ok(number);
             }
         }
-        header
+        Err(header)
     }
+}
+
+/// A key's table and its last name, which may be in quotes and have dots in it.
+fn split_key(key: &str) -> (&str, &str) {
+    let quoted = key.strip_suffix('"').and_then(|rest| rest.rsplit_once(".\""));
+    quoted.or_else(|| key.rsplit_once('.')).unwrap_or(("", key))
+}
+
+/// Whether a line sets the key `leaf`, in quotes or without.
+fn sets(line: &str, leaf: &str) -> bool {
+    let quote = line.chars().next().filter(|c| matches!(c, '"' | '\''));
+    let rest = match quote {
+        Some(quote) => line[1..].strip_prefix(leaf).and_then(|rest| rest.strip_prefix(quote)),
+        None => line.strip_prefix(leaf),
+    };
+    rest.is_some_and(|rest| rest.trim_start().starts_with('='))
 }
 
 #[cfg(test)]
@@ -180,5 +212,20 @@ mod tests {
             text: "[[source.file]]\nname = 'a'\n[[source.file]]\nname = 'b'\n".into(),
         };
         assert_eq!(repeated.line_of("source.file[1].name"), 4);
+    }
+
+    #[test]
+    fn a_key_of_a_table_below_a_repeated_one_is_found() {
+        let text = "[[source.file]]\nname = 'a'\n[source.file.fields]\n\"user.id\" = 'x'\n\
+                    [[source.file]]\nname = 'b'\n[source.file.fields]\npurpose = 'y'\n'user.id' = 'z'\n\
+                    [[source.file]]\nfields = { purpose = 'y' }\n";
+        let source = Source { path: PathBuf::new(), text: text.into() };
+        let line = |key: &str| source.line_of(key);
+        assert_eq!(line("source.file[0].fields.\"user.id\""), 4);
+        assert_eq!(line("source.file[1].fields.\"user.id\""), 9);
+        assert_eq!(line("source.file[1].fields.\"purpose\""), 8);
+        assert_eq!(line("source.file[1].fields.\"party\""), 7);
+        assert_eq!(line("source.file[2].fields.\"purpose\""), 11);
+        assert_eq!(line("source.file[1].format"), 5);
     }
 }

@@ -4,8 +4,9 @@ use logseal::site::{Process, corpus::Corpus};
 use std::{
     fs::File,
     io::{BufWriter, Write},
-    path::Path,
-    time::Duration,
+    path::{Path, PathBuf},
+    thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 /// What a process has used since it started.
@@ -63,6 +64,27 @@ pub fn write_corpus(path: &Path, seed: u64, lines: u64) -> String {
     }
     file.into_inner().unwrap().sync_all().unwrap();
     last
+}
+
+/// A writer writes what is due, that often.
+const TICK: Duration = Duration::from_millis(2);
+
+/// Writes `rate` lines a second in the background; gives back when each was written.
+pub fn write_lines(path: PathBuf, rate: u64, count: u64) -> JoinHandle<Vec<Instant>> {
+    std::thread::spawn(move || {
+        let mut file = File::create(path).unwrap();
+        let mut corpus = Corpus::new(rate, service::clock::now().0);
+        let (begun, mut written) = (Instant::now(), Vec::with_capacity(count as usize));
+        while (written.len() as u64) < count {
+            let due = count.min((begun.elapsed().as_secs_f64() * rate as f64) as u64 + 1);
+            let lines: String =
+                (written.len() as u64..due).map(|_| corpus.line("rate") + "\n").collect();
+            file.write_all(lines.as_bytes()).unwrap();
+            written.resize(due as usize, Instant::now());
+            std::thread::sleep(TICK);
+        }
+        written
+    })
 }
 
 /// The value in the middle.

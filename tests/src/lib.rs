@@ -9,6 +9,8 @@ pub mod byzantine;
 pub mod cluster;
 pub mod figures;
 pub mod network;
+pub mod rsyslog_pair;
+pub mod syslog_ng;
 pub mod wire;
 
 use link::tls::TlsFiles;

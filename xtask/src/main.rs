@@ -1,5 +1,5 @@
 //! The project's chores: `cargo xtask test`, `cargo xtask sim`, `cargo xtask bench spine`,
-//! `cargo xtask bench cluster`.
+//! `cargo xtask bench cluster`, `cargo xtask bench agent`.
 
 mod setup;
 
@@ -42,6 +42,8 @@ enum Chore {
 enum Bench {
     /// File to receipt, with one agent and one node
     Spine,
+    /// The agent's weight and speed, next to rsyslog and syslog-ng
+    Agent,
     /// File to receipt, with one agent and four nodes, next to rsyslog
     Cluster,
 }
@@ -51,6 +53,9 @@ fn main() -> ExitCode {
         Chore::Test { rest } => test(&rest),
         Chore::Sim { rest } => sim(&rest),
         Chore::Bench { what: Bench::Spine, rest } => bench("bench-spine", &rest),
+        Chore::Bench { what: Bench::Agent, rest } => setup::debian()
+            .and_then(|()| setup::syslog_ng())
+            .and_then(|()| bench("bench-agent", &rest)),
         Chore::Bench { what: Bench::Cluster, rest } => {
             setup::debian().and_then(|()| bench("bench-cluster", &rest))
         }
@@ -66,6 +71,7 @@ fn main() -> ExitCode {
 
 fn test(rest: &[String]) -> Result<(), String> {
     setup::debian()?;
+    setup::syslog_ng()?;
     cargo(&["build", "--workspace", "--bins"], &[])?;
     if !rest.is_empty() {
         return cargo(&["test"], rest);

@@ -6,9 +6,10 @@ use std::{
 };
 
 /// Packages, and a file that shows that each is there.
-const NEEDED: [(&str, &[&str]); 8] = [
+const NEEDED: [(&str, &[&str]); 9] = [
     ("curl", &["/usr/bin/curl"]),
     ("iproute2", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"]),
+    ("logrotate", &["/usr/sbin/logrotate"]),
     ("rsyslog", &["/usr/sbin/rsyslogd"]),
     (
         "rsyslog-gnutls",
@@ -78,5 +79,57 @@ fn apt(args: &[&str]) -> Result<(), String> {
     match status {
         Ok(status) if status.success() => Ok(()),
         other => Err(format!("'apt-get {}' failed: {other:?}", args.join(" "))),
+    }
+}
+
+/// syslog-ng and the libraries that only it needs. Its package cannot stand beside rsyslog's.
+const SYSLOG_NG: [&str; 5] = ["syslog-ng-core", "libivykis0", "libnet1", "libwrap0", "libpcre3"];
+
+/// Unpacks syslog-ng into a folder of the build's, where tests find it; nothing is installed.
+pub fn syslog_ng() -> Result<(), String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let target = own.ancestors().nth(2).ok_or("this program is not in a build's folder")?;
+    let dir = target.join("syslog-ng");
+    if dir.join("root/usr/sbin/syslog-ng").exists() {
+        return Ok(());
+    }
+    eprintln!("unpacking syslog-ng");
+    // Under another name until it is whole.
+    let fresh = target.join("syslog-ng.new");
+    let made = std::fs::remove_dir_all(&fresh)
+        .or_else(|error| if fresh.exists() { Err(error) } else { Ok(()) })
+        .and_then(|()| std::fs::create_dir_all(fresh.join("root")));
+    made.map_err(|error| format!("{}: {error}", fresh.display()))?;
+    if download(&fresh).is_err() {
+        // The lists of packages are missing or old.
+        if is_root() {
+            apt(&["update", "-qq"])?;
+        }
+        download(&fresh).map_err(|error| {
+            format!("{error}. The tests need Debian's syslog-ng: run\n  sudo apt-get update")
+        })?;
+    }
+    let files = std::fs::read_dir(&fresh).map_err(|error| error.to_string())?;
+    for file in files.map_while(Result::ok).map(|file| file.path()) {
+        if file.extension().is_some_and(|extension| extension == "deb") {
+            run(Command::new("dpkg").arg("-x").arg(&file).arg(fresh.join("root")))?;
+        }
+    }
+    std::fs::rename(&fresh, &dir).map_err(|error| format!("{}: {error}", dir.display()))
+}
+
+fn download(into: &Path) -> Result<(), String> {
+    run(Command::new("apt-get").arg("download").args(SYSLOG_NG).current_dir(into))
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.stdin(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(format!("{command:?} failed: {said}"))
+        }
+        Err(error) => Err(format!("{command:?}: {error}")),
     }
 }

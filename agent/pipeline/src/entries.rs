@@ -1,6 +1,6 @@
 //! From a line to its entry, or entries: header, our elements, the line's bytes.
 
-use crate::extract::{Access, Format};
+use crate::extract::{Access, Extractor};
 use record::{
     AgentName, UnixMillis,
     batch::{BatchBuilder, MAX_BATCH_BYTES},
@@ -22,10 +22,23 @@ const DEFAULT_PRIORITY: u8 = 110;
 pub struct SourceSettings {
     /// The source's name in every record.
     pub name: String,
-    /// The format of its lines.
-    pub format: Format,
+    /// What is taken from its lines.
+    pub format: Extractor,
     /// True if its lines are syslog messages, false if they are plain lines.
     pub syslog: bool,
+}
+
+impl SourceSettings {
+    /// What is taken from a line; of a syslog message, from what it carries.
+    pub fn extract<'a>(&self, line: &'a [u8]) -> Access<'a> {
+        if !self.syslog {
+            return self.format.extract(line);
+        }
+        match Message::parse(line) {
+            Some(message) => self.format.extract(message.msg()),
+            None => self.format.extract(Loose::parse(line).msg),
+        }
+    }
 }
 
 /// What all records of an agent have in common.
@@ -95,7 +108,7 @@ impl RecordSettings {
 
     /// All parts hold a piece of the line as MSG; only the first has the access fields.
     fn append_parts(&self, batch: &mut BatchBuilder, incoming: &Incoming<'_>) -> Appended {
-        let access = incoming.source.format.extract(incoming.line);
+        let access = incoming.source.extract(incoming.line);
         let header = self.plain_header(incoming, &access);
         let most = NonZeroU32::MAX;
         let widest =

@@ -13,5 +13,5 @@ pub mod pipeline;
 pub mod relp;
 
 pub use entries::{MAX_LINE, RecordSettings, SourceSettings};
-pub use extract::Format;
+pub use extract::{Extractor, Format};
 pub use pipeline::{LogPosition, Now, Outgoing, Pipeline, PositionChange, Sealing};

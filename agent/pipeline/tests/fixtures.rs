@@ -6,7 +6,8 @@ mod fixture;
 
 use fixture::Fixtures;
 use logseal_pipeline::{
-    Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings,
+    Extractor, Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings,
+    extract::UserTable,
     line::{Chunk, ChunkOrigin, FileId, Fingerprint, LineSpan, SourceEvent, SourceId},
 };
 use record::{
@@ -20,7 +21,10 @@ use zeroize::Zeroizing;
 const RECEIVED: UnixMillis = UnixMillis(1_795_255_347_180);
 
 fn pipeline(now: Now) -> Pipeline {
-    let source = |name: &str, format, syslog| SourceSettings { name: name.into(), format, syslog };
+    let source = |name: &str, format, syslog| {
+        let format = Extractor::new(format, &UserTable::default()).unwrap();
+        SourceSettings { name: name.into(), format, syslog }
+    };
     let settings = RecordSettings {
         agent: "gw01".parse().unwrap(),
         enterprise: Default::default(),

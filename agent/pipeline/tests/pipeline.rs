@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
 
 use logseal_pipeline::{
-    Format, LogPosition, Now, Outgoing, Pipeline, PositionChange, RecordSettings, Sealing,
-    SourceSettings,
+    Extractor, Format, LogPosition, Now, Outgoing, Pipeline, PositionChange, RecordSettings,
+    Sealing, SourceSettings,
+    extract::UserTable,
     line::{
         Bookmark, Chunk, ChunkOrigin, FileId, FilePosition, Fingerprint, Keep, LineSpan,
         SourceEvent, SourceId, Ticket,
@@ -40,12 +41,20 @@ fn origin() -> Origin {
 }
 
 fn pipeline(sealing: Sealing) -> Pipeline {
-    let source = |name: &str, format, syslog| SourceSettings { name: name.into(), format, syslog };
+    let source = |name: &str, format, syslog| {
+        let format = Extractor::new(format, &UserTable::default()).unwrap();
+        SourceSettings { name: name.into(), format, syslog }
+    };
+    let sources = vec![source("kong", Format::Kong, false), source("syslog", Format::Raw, true)];
+    pipeline_of(sources, sealing)
+}
+
+fn pipeline_of(sources: Vec<SourceSettings>, sealing: Sealing) -> Pipeline {
     let settings = RecordSettings {
         agent: "gw01".parse().unwrap(),
         enterprise: Default::default(),
         host: "gw01".into(),
-        sources: vec![source("kong", Format::Kong, false), source("syslog", Format::Raw, true)],
+        sources,
     };
     let log = LogPosition { frontier: Frontier::default(), sealed: UnixSeconds(0) };
     Pipeline::new(settings, sealing, origin(), key(), log, now(0))
@@ -214,6 +223,23 @@ fn syslog_of_every_kind_is_kept_byte_for_byte() {
     );
 }
 
+#[test]
+fn a_syslog_message_of_several_parts_has_the_fields_of_what_it_carries() {
+    let kong = Extractor::new(Format::Kong, &UserTable::default()).unwrap();
+    let source = SourceSettings { name: "devices".into(), format: kong, syslog: true };
+    let json = format!(r#"{{"client_ip":"10.1.2.3","x":"{}"}}"#, "y".repeat(70_000));
+    for head in ["<34>Oct 11 22:14:15 gw kong: ", "<34>1 - gw kong - - - "] {
+        let message = format!("{head}{json}");
+        let mut p = pipeline_of(vec![source.clone()], SEALING);
+        p.handle_event(SourceEvent::Chunk(chunk(&[message.as_bytes()])), now(0));
+        p.handle_stop(now(1));
+        let entries = entries(&drain(&mut p));
+        let has =
+            |entry: &Vec<u8>| String::from_utf8_lossy(entry).contains("source.ip=\"10.1.2.3\"");
+        assert_eq!(entries.iter().map(has).collect::<Vec<_>>(), [true, false]);
+    }
+}
+
 proptest! {
     #[test]
     fn every_line_becomes_a_record_whatever_the_batching(
@@ -272,8 +298,11 @@ fn a_bookmark_is_exact_for_each_batch_that_a_chunk_fills() {
 fn a_source_that_is_changed_while_it_runs_keeps_what_was_read_before() {
     let mut p = pipeline(SEALING);
     p.handle_event(SourceEvent::Chunk(chunk(&[b"a"])), now(1));
-    let settings =
-        |name: &str| SourceSettings { name: name.into(), format: Format::Raw, syslog: false };
+    let settings = |name: &str| SourceSettings {
+        name: name.into(),
+        format: Extractor::default(),
+        syslog: false,
+    };
     let configure = |source, name| SourceEvent::Configure {
         source: SourceId(source),
         settings: settings(name),

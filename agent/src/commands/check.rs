@@ -134,7 +134,7 @@ impl Report {
                 format!("{} ({} files now)", tail.paths.join(", "), files.len())
             }
         };
-        self.summary.push(format!("source '{name}' ({format:?}): {line}"));
+        self.summary.push(format!("source '{name}' ({}): {line}", format.format()));
     }
 }
 

@@ -6,6 +6,7 @@ mod status;
 mod tap;
 #[cfg(feature = "top")]
 mod top;
+pub mod try_lines;
 
 use std::{
     io::{self, Write},
@@ -33,6 +34,7 @@ pub fn execute(cli: Cli) -> ExitCode {
             exit::code_of(PROGRAM, result, RunError::code)
         }
         Command::Check(args) => check::execute(&args),
+        Command::Try(args) => try_lines::execute(&args),
         Command::Key(args) => exit::code(PROGRAM, key::execute(&args)),
         Command::Status(args) => status::execute(&args),
         Command::Tap(args) => tap::execute(&args),

@@ -52,7 +52,12 @@ pub fn problems(status: &Status) -> Vec<String> {
         Some(_) => problems.push("the spool has reached its size: sources are held back".into()),
         None => {}
     }
-    for SourceStatus { name, failure, .. } in &status.sources {
+    for SourceStatus { name, failure, unreadable, .. } in &status.sources {
+        if *unreadable > 0 {
+            problems.push(format!(
+                "{unreadable} paths of the source '{name}' cannot be read: see the log"
+            ));
+        }
         if let Some(failure) = failure {
             problems.push(format!("the source '{name}' does not run: {failure}"));
         }

@@ -3,6 +3,7 @@
 //! lies outside the file itself (certificates, directories) is looked at by
 //! [`crate::commands::check`] and at the start.
 
+mod formats;
 mod meaning;
 mod relp;
 mod sources;
@@ -11,7 +12,7 @@ mod written;
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use link::tls::TlsFiles;
-use pipeline::{Format, Sealing};
+use pipeline::{Extractor, Sealing};
 use record::{AgentName, Origin, entry::Enterprise, policy::Policy};
 use service::config::{ConfigError, Source};
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -20,6 +21,7 @@ use crate::{
     prepare::Listener,
     sources::{Phase, relp::RelpConfig, tail::TailConfig},
 };
+pub use formats::SourceFormat;
 
 /// The longest name of a source, in bytes: it is the APP-NAME of records (RFC 5424, section 6.2.5).
 pub const MAX_SOURCE_NAME: usize = 48;
@@ -73,8 +75,8 @@ pub struct SpoolConfig {
 pub struct SourceConfig {
     /// Its name in every record and in the spool, unique.
     pub name: String,
-    /// How its lines are read.
-    pub format: Format,
+    /// What is taken from its lines.
+    pub format: Extractor,
     /// Where they come from.
     pub kind: SourceKind,
     /// Its table in the configuration: `source.file[0]`.
@@ -190,8 +192,8 @@ pub struct NodeAddressError(String);
 impl Config {
     /// The local socket: beside the spool, where only the agent's user can go.
     pub fn socket(&self) -> PathBuf {
-        let beside = self.spool.dir.parent().map(|parent| parent.join("agent.sock"));
-        beside.unwrap_or_else(|| "agent.sock".into())
+        let name = format!("{}.sock", self.name);
+        self.spool.dir.parent().map(|parent| parent.join(&name)).unwrap_or_else(|| name.into())
     }
 
     /// An error about the value of `key`, which names the file and the line.

@@ -5,16 +5,19 @@ use pipeline::{Format, MAX_LINE, line::SourceId};
 use serde::Deserialize;
 use service::config::{ConfigError, Tls};
 
-use super::{ListenerTls, RelpSettings, SourceConfig, SourceKind, meaning::At};
+use super::{ListenerTls, RelpSettings, SourceConfig, SourceKind, formats::Fields, meaning::At};
 use crate::sources::relp::RelpConfig;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Relp {
-    name: String,
+    pub(super) name: String,
     listen: String,
     #[serde(default)]
-    format: Format,
+    pub(super) format: Format,
+    pub(super) pattern: Option<String>,
+    #[serde(default)]
+    pub(super) fields: Fields,
     max_message_kib: Option<u64>,
     max_connections: Option<u64>,
     max_buffered_mib: Option<u64>,
@@ -68,7 +71,8 @@ impl At<'_> {
             ..RelpConfig::new(SourceId(0), listen)
         };
         let kind = SourceKind::Relp(RelpSettings { relp: settings, tls });
+        let format = self.extractor(&table, relp.format, relp.pattern, relp.fields)?;
         let name = self.source_name(&table, relp.name)?;
-        Ok(SourceConfig { name, format: relp.format, kind, table })
+        Ok(SourceConfig { name, format, kind, table })
     }
 }

@@ -7,7 +7,7 @@ use pipeline::{MAX_LINE, line::SourceId};
 use service::config::ConfigError;
 
 use super::{MAX_SOURCE_NAME, SourceConfig, SourceKind, SyslogConfig, meaning::At, written};
-use crate::sources::tail::{Start, TailConfig};
+use crate::sources::tail::{Start, TailConfig, Watch};
 
 /// The longest line or message that can be configured, in KiB.
 const MAX_LINE_KIB: u64 = (MAX_LINE >> 10) as u64;
@@ -55,9 +55,14 @@ impl At<'_> {
             written::Start::Beginning => Start::Beginning,
             written::Start::End => Start::End,
         };
+        tail.watch = match file.watch {
+            written::Watch::System => Watch::System,
+            written::Watch::Poll => Watch::Poll,
+        };
         tail.check().map_err(|problem| self.0.error(&format!("{table}.paths"), problem))?;
-        let (format, kind) = (file.format, SourceKind::Files(tail));
-        Ok(SourceConfig { name: self.source_name(&table, file.name)?, format, kind, table })
+        let format = self.extractor(&table, file.format, file.pattern, file.fields)?;
+        let (name, kind) = (self.source_name(&table, file.name)?, SourceKind::Files(tail));
+        Ok(SourceConfig { name, format, kind, table })
     }
 
     fn syslog(
@@ -84,7 +89,8 @@ impl At<'_> {
             tls_table,
         });
         let name = self.source_name(&table, syslog.name)?;
-        Ok(SourceConfig { name, format: syslog.format, kind, table })
+        let format = self.extractor(&table, syslog.format, syslog.pattern, syslog.fields)?;
+        Ok(SourceConfig { name, format, kind, table })
     }
 
     /// A source's name stands in every record as APP-NAME, and in metrics.

@@ -6,6 +6,8 @@ use pipeline::Format;
 use serde::Deserialize;
 use service::config::Tls;
 
+use super::formats::Fields;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Written {
@@ -66,9 +68,22 @@ pub(super) struct File {
     pub(super) exclude: Vec<String>,
     #[serde(default)]
     pub(super) format: Format,
+    pub(super) pattern: Option<String>,
+    #[serde(default)]
+    pub(super) fields: Fields,
     #[serde(default)]
     pub(super) start: Start,
+    #[serde(default)]
+    pub(super) watch: Watch,
     pub(super) max_line_kib: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Watch {
+    #[default]
+    System,
+    Poll,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -86,6 +101,9 @@ pub(super) struct Syslog {
     pub(super) listen: String,
     #[serde(default)]
     pub(super) format: Format,
+    pub(super) pattern: Option<String>,
+    #[serde(default)]
+    pub(super) fields: Fields,
     pub(super) max_message_kib: Option<u64>,
     pub(super) max_connections: Option<u64>,
     pub(super) tls: Option<Tls>,

@@ -125,9 +125,11 @@ pub struct SourceStatus {
     pub refused: u64,
     /// How often something could not be read.
     pub read_errors: u64,
+    /// How many paths cannot be read now.
+    pub unreadable: u64,
     /// What was lost, as far as that can be known: files, connections in a message.
     pub lost: u64,
-    /// The files being read; the first hundred.
+    /// The files being read; of very many the first hundred.
     pub files: Vec<FileStatus>,
 }
 
@@ -140,6 +142,11 @@ pub struct FileStatus {
     pub position: u64,
     /// How many there are.
     pub size: u64,
+}
+
+impl FileStatus {
+    /// How many files of a source are named at most.
+    pub const MOST: usize = 100;
 }
 
 /// A record that was sealed.

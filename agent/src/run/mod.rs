@@ -33,7 +33,7 @@ use self::{certificates::Certificates, report::Reporter, sources::Sources};
 use crate::{
     board::Board,
     config::Config,
-    control::{self, Control, Tap},
+    control::{Control, Tap},
     fatal::{Alarm, Alarms, Fatal},
     leaves::LeafHashes,
     metrics::Metrics,
@@ -65,9 +65,6 @@ pub enum RunError {
     /// The address for metrics.
     #[error(transparent)]
     Metrics(#[from] BindError),
-    /// The local socket.
-    #[error(transparent)]
-    Control(#[from] control::BindError),
     /// The address for syslog.
     #[error(transparent)]
     Syslog(#[from] listener::BindError),
@@ -97,7 +94,6 @@ impl RunError {
             | RunError::Fatal(Fatal::Stop(_)) => exit::USAGE,
             RunError::Spool(_)
             | RunError::Metrics(_)
-            | RunError::Control(_)
             | RunError::Syslog(_)
             | RunError::Fatal(_)
             | RunError::Machine { .. } => exit::FAILED,
@@ -122,7 +118,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         let agent = Agent::open(config)?;
         tokio::spawn(agent.certificates.clone().watch(shutdown.clone()));
         agent.serve_metrics(shutdown.clone()).await?;
-        agent.serve_control(&shutdown)?;
+        agent.serve_control(&shutdown);
         agent.run(shutdown, reload).await
     })
 }
@@ -166,15 +162,17 @@ impl Agent {
         Ok(())
     }
 
-    fn serve_control(&self, shutdown: &Shutdown) -> Result<(), RunError> {
+    /// Records matter more than whoever wants to look: without a socket the agent works as well.
+    fn serve_control(&self, shutdown: &Shutdown) {
         let (metrics, board, pulse) = (self.metrics.clone(), self.board.clone(), Pulse::default());
         tokio::spawn(pulse.clone().run(metrics.clone(), board.clone(), shutdown.clone()));
         let reporter =
             Reporter::new(&self.config, Arc::clone(&self.waiting), metrics, board, pulse);
         let answer = move || reporter.status();
-        let control = Control::bind(&self.config.socket(), answer, self.tap.clone())?;
-        tokio::spawn(control.serve(shutdown.clone()));
-        Ok(())
+        match Control::bind(&self.config.socket(), answer, self.tap.clone()) {
+            Ok(control) => drop(tokio::spawn(control.serve(shutdown.clone()))),
+            Err(error) => tracing::error!(%error, "'status', 'top' and 'tap' will not work"),
+        }
     }
 
     async fn run(mut self, mut shutdown: Shutdown, mut reload: Reload) -> Result<(), RunError> {

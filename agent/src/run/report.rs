@@ -19,9 +19,6 @@ use crate::{
     sources::SourceStats,
 };
 
-/// How many files of a source are named.
-const MAX_FILES: usize = 100;
-
 /// What an answer is made of.
 pub(super) struct Reporter {
     /// Everything that never changes.
@@ -108,7 +105,7 @@ impl Reporter {
     fn source(&self, name: String, entry: &Entry) -> SourceStatus {
         let SourceStats { files, .. } = &*entry.stats;
         let files = files.lock().unwrap_or_else(PoisonError::into_inner);
-        let files = files.iter().take(MAX_FILES).cloned().collect();
+        let files = files.clone();
         let read = |counter: fn(&SourceStats) -> &AtomicU64| counter(&entry.stats).load(Relaxed);
         let time = |ms: u64| (ms > 0).then(|| UnixMillis(ms).to_string());
         SourceStatus {
@@ -124,6 +121,7 @@ impl Reporter {
             connections: read(|s| &s.open_connections),
             refused: read(|s| &s.refused_connections),
             read_errors: read(|s| &s.read_errors),
+            unreadable: read(|s| &s.unreadable_paths),
             lost: read(|s| &s.lost_files) + read(|s| &s.partial_messages),
             files,
             name,

@@ -290,7 +290,7 @@ impl Sources {
 pub(super) fn settings(source: &SourceConfig) -> SourceSettings {
     SourceSettings {
         name: source.name.clone(),
-        format: source.format,
+        format: source.format.clone(),
         syslog: source.kind.is_syslog(),
     }
 }

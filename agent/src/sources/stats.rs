@@ -1,7 +1,7 @@
 //! What a source counts, for the metrics.
 
 use std::sync::{
-    Mutex,
+    Mutex, PoisonError,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -34,6 +34,8 @@ pub struct SourceStats {
     pub lost_bytes: AtomicU64,
     /// Files or directories that could not be read, counted at each attempt.
     pub read_errors: AtomicU64,
+    /// Paths that cannot be read now (gauge).
+    pub unreadable_paths: AtomicU64,
     /// Connections whose handshake succeeded.
     pub accepted_connections: AtomicU64,
     /// Connections open after their handshake (gauge).
@@ -57,6 +59,13 @@ pub struct SourceStats {
 }
 
 impl SourceStats {
+    /// Shows the files that are being read; of very many the first.
+    pub(super) fn show_files(&self, shown: impl Iterator<Item = FileStatus>) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.clear();
+        files.extend(shown.take(FileStatus::MOST));
+    }
+
     /// Counts a chunk that was handed over.
     pub(super) fn handed_over(&self, lines: usize, bytes: usize) {
         add(&self.chunks, 1);

@@ -187,6 +187,36 @@ fn a_value_that_cannot_be_meant_is_named_with_its_line() {
 }
 
 #[test]
+fn a_table_of_fields_that_does_not_fit_is_named_with_its_line() {
+    let machine = Machine::new();
+    machine.make_key();
+    let format = "format = \"kong\"";
+    let fields = |format: &str, field: &str| format!("{format}\n[source.file.fields]\n{field}\n");
+    for (to, below, said) in [
+        (fields(format, "user = '/a'"), 2, "source.file[0].fields.\"user\": is no access field"),
+        (fields(format, "\"user.id\" = 'a'"), 2, "fields.\"user.id\": 'a' is no JSON pointer"),
+        (fields(format, "'url.path' = { from = '/a', unit = 's' }"), 2, "has no unit"),
+        (fields(format, "time = '/a'"), 2, "\"time\": needs a unit"),
+        (fields(format, "user.id = '/a'"), 2, "unknown field `id`"),
+        (fields(format, "party = { unit = 's' }"), 2, "missing field `from`"),
+        (fields(format, "party = 7"), 2, "expected where the field is"),
+        (fields("format = 'raw'", "party = '/a'"), 0, "format 'raw' extracts nothing"),
+        (fields("format = 'haproxy'", "party = '/a'"), 2, "no part of a line"),
+        (format!("{format}\npattern = 'a'"), 1, "source.file[0].pattern: a pattern belongs to"),
+        ("format = 'regex'".to_owned(), 0, "source.file[0].format: format 'regex' needs a pattern"),
+        ("format = 'regex'\npattern = '(a'".to_owned(), 1, "pattern: is no regular expression"),
+        ("format = 'json'".to_owned(), 0, "has no fields of its own"),
+        (format!("{format}\nfields = {{ user = '/a' }}"), 1, "is no access field"),
+    ] {
+        let (problems, line) = machine.problems(format, &to);
+        let [problem] = &problems[..] else { panic!("{to}: {problems:?}") };
+        assert!(problem.contains(said), "{said}: {problem}");
+        let place = format!("agent.toml:{}:", line + below);
+        assert!(problem.contains(&place), "{place}: {problem}");
+    }
+}
+
+#[test]
 fn a_glob_or_relative_path_that_matches_nothing_ever_is_named() {
     let machine = Machine::new();
     machine.make_key();

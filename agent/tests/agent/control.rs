@@ -38,6 +38,11 @@ async fn an_operator_sees_how_far_each_source_came_and_when_the_ledger_last_answ
     let source = &shown["sources"][0];
     assert_eq!((&source["name"], &source["kind"]), (&"kong".into(), &"file".into()), "{shown}");
     assert_eq!((&source["lines"], &source["lag_bytes"]), (&2.into(), &3.into()), "{shown}");
+    until("the file's position is shown", || {
+        let file = &status(&machine)["sources"][0]["files"][0];
+        (&file["position"], &file["size"]) == (&8.into(), &11.into())
+    })
+    .await;
     assert!(source["last_receipt"].is_string() && source["last_line"].is_string(), "{shown}");
     assert_eq!(shown["sources"][1]["last_receipt"], serde_json::Value::Null, "{shown}");
 
@@ -46,7 +51,7 @@ async fn an_operator_sees_how_far_each_source_came_and_when_the_ledger_last_answ
     assert_eq!(human.status.code(), Some(0), "{text}");
     assert!(text.contains("source   kong (file ") && text.contains("2 lines"), "{text}");
 
-    let socket = machine.dir.path().join("lib/agent.sock");
+    let socket = machine.dir.path().join("lib/gw01.sock");
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let mut rude = UnixStream::connect(&socket).unwrap();
@@ -79,7 +84,7 @@ async fn an_agent_without_a_node_says_that_something_needs_attention() {
     assert!(text.contains("! no node is connected: records wait in the spool"), "{text}");
     // An agent that was killed leaves its socket; the next one takes its place.
     drop(agent);
-    assert!(machine.dir.path().join("lib/agent.sock").exists());
+    assert!(machine.dir.path().join("lib/gw01.sock").exists());
     let agent = Agent::start(&machine.file());
     until("it answers", || status(&machine)["pid"] == agent.0.id()).await;
 }

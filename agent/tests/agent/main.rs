@@ -11,4 +11,5 @@ mod refusals;
 mod reload;
 mod spool;
 mod support;
+mod try_lines;
 mod uplink;

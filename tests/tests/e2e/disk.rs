@@ -44,7 +44,7 @@ impl Drop for SmallDisk {
 }
 
 /// Lines that do not compress, so that a few MiB of them fill a disk.
-fn noise(mib: usize) -> Vec<Vec<u8>> {
+pub fn noise(mib: usize) -> Vec<Vec<u8>> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut random = || {
         state ^= state << 13;

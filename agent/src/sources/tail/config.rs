@@ -22,6 +22,8 @@ pub struct TailConfig {
     /// The longest line, in bytes; a longer one is handed over in pieces of this length.
     /// From [`MIN_LINE_LIMIT`] to [`MAX_LINE`].
     pub max_line: usize,
+    /// How changes are noticed.
+    pub watch: Watch,
     /// How often directories and files are looked at even if the system reported no change.
     pub rescan: Duration,
     /// For how long a file that was rotated away must have been quiet until it counts as complete.
@@ -39,6 +41,17 @@ pub enum Start {
     Beginning,
     /// Behind their last whole line.
     End,
+}
+
+/// How a source notices that a file has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Watch {
+    /// The system tells it, where it can; files are looked at periodically as well.
+    #[default]
+    System,
+    /// Files are looked at periodically. On NFS and other network file systems the system does not
+    /// tell of what other machines write.
+    Poll,
 }
 
 /// The configuration of a tailed source is wrong.
@@ -78,6 +91,7 @@ impl TailConfig {
             paths: paths.into_iter().map(Into::into).collect(),
             exclude: Vec::new(),
             start: Start::default(),
+            watch: Watch::default(),
             max_line: MAX_LINE,
             rescan: Duration::from_secs(1),
             grace: Duration::from_secs(5),

@@ -6,27 +6,32 @@
 //! read again when it is long.
 
 use std::{
-    fs::{File, Metadata, OpenOptions},
-    io,
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
-    path::Path,
+    fs::Metadata,
+    io::{self, ErrorKind},
+    os::unix::fs::MetadataExt,
+    time::SystemTime,
 };
 
 use pipeline::line::{Chunk, ChunkOrigin, FileId, FilePosition, Fingerprint, SourceId};
 
 use super::{
     super::{CHUNK_BYTES, now},
-    plan::{Continuity, Node, Reached, continuity},
+    body::Body,
+    heir::{Seen, Wanted},
+    plan::{Continuity, Node, Parked, Reached, continuity},
     split::{Split, split, split_all},
 };
 
 /// A longer unterminated line is not kept in memory between two looks, in bytes.
 const KEPT: usize = 64 << 10;
 
+/// So many bytes in front of the place that was read to are kept, to know it again by.
+const TAIL: usize = 1024;
+
 /// An open file and how far it was read.
 #[derive(Debug)]
 pub(super) struct TailedFile {
-    file: File,
+    body: Body,
     source: SourceId,
     max_line: usize,
     id: FileId,
@@ -37,8 +42,15 @@ pub(super) struct TailedFile {
     seen: u64,
     /// The bytes from `base` to `seen`, or nothing.
     held: Vec<u8>,
+    /// The last bytes in front of `seen`, at most [`TAIL`] of them.
+    tail: Vec<u8>,
+    /// Of a compressed file, one more than was read until it has ended.
     size: u64,
+    /// What it had when it was opened.
+    disk_size: u64,
     stamp: Option<Stamp>,
+    /// When the file was last modified, at the last look that found it whole.
+    intact: SystemTime,
 }
 
 /// What a look at a file found.
@@ -71,29 +83,12 @@ struct Stamp {
     changed: (i64, i64),
 }
 
-/// Opens a file for reading, without waiting for the other end should it be a pipe.
-pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits();
-    let flags = i32::try_from(nonblocking).expect("a file flag fits");
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    Ok((file, metadata))
-}
-
-/// The bytes that a fingerprint is taken of.
-pub(super) fn read_head(file: &File) -> io::Result<Vec<u8>> {
-    let mut head = vec![0; Fingerprint::MAX_LEN];
-    let read = read_at(file, &mut head, 0)?;
-    head.truncate(read);
-    Ok(head)
-}
-
 /// Where the last whole line of a file ends that has `size` bytes. A line
 /// longer than `max_line` counts as whole.
-pub(super) fn end_of_lines(file: &File, size: u64, max_line: usize) -> io::Result<u64> {
+pub(super) fn end_of_lines(body: &mut Body, size: u64, max_line: usize) -> io::Result<u64> {
     let from = size.saturating_sub(max_line as u64);
     let mut end = vec![0; (size - from) as usize];
-    let read = read_at(file, &mut end, from)?;
+    let read = body.read_at(&mut end, from)?;
     let last = memchr::memrchr(b'\n', &end[..read]);
     Ok(match last {
         Some(last) => from + last as u64 + 1,
@@ -104,17 +99,42 @@ pub(super) fn end_of_lines(file: &File, size: u64, max_line: usize) -> io::Resul
 
 impl TailedFile {
     /// Goes on at `base`, which the file has.
+    ///
+    /// # Errors
+    /// When the bytes in front of `base` cannot be read.
     pub(super) fn new(
-        file: File,
+        mut body: Body,
         node: Node,
         head: Vec<u8>,
         base: u64,
         source: SourceId,
         max_line: usize,
-    ) -> Self {
-        let id = identity(node, &head);
-        let (held, stamp) = (Vec::new(), None);
-        TailedFile { file, source, max_line, id, head, base, seen: base, held, size: base, stamp }
+    ) -> io::Result<Self> {
+        let metadata = body.metadata()?;
+        let (intact, disk_size) = (modified(&metadata), metadata.len());
+        let mut tail = Vec::new();
+        if !body.is_packed() {
+            tail.resize(base.min(TAIL as u64) as usize, 0);
+            let from = base - tail.len() as u64;
+            let read = body.read_at(&mut tail, from)?;
+            tail.truncate(read);
+        }
+        let size = base + u64::from(body.is_packed());
+        Ok(TailedFile {
+            body,
+            source,
+            max_line,
+            id: identity(node, &head),
+            head,
+            base,
+            seen: base,
+            held: Vec::new(),
+            tail,
+            size,
+            disk_size,
+            stamp: None,
+            intact,
+        })
     }
 
     /// The file's identity.
@@ -146,15 +166,42 @@ impl TailedFile {
         }
     }
 
+    /// What to look for when the file was truncated or written anew.
+    pub(super) fn wanted(&self) -> Wanted {
+        let seen = Seen { end: self.seen, tail: self.tail.clone(), since: self.intact };
+        Wanted { position: self.position(), seen: Some(seen), vanished: false }
+    }
+
+    /// What the file begins with.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// What the file was on disk when it was looked at, to see later whether it has changed.
+    pub(super) fn parked(&self) -> Parked {
+        let size = if self.body.is_packed() { self.disk_size } else { self.size };
+        Parked { size, modified: self.intact }
+    }
+
+    /// True if the file is known to have changed since the last look.
+    pub(super) fn has_changed(&self, size: u64, modified: SystemTime) -> bool {
+        !self.body.is_packed() && (size != self.size || modified != self.intact)
+    }
+
     /// Looks whether the file is still the one it was. Only after that may it be read.
     pub(super) fn look(&mut self) -> io::Result<Change> {
-        let stamp = Stamp::of(&self.file.metadata()?);
+        if self.body.is_packed() {
+            return Ok(Change::None);
+        }
+        let metadata = self.body.metadata()?;
+        let stamp = Stamp::of(&metadata);
         if self.stamp == Some(stamp) {
             return Ok(Change::None);
         }
-        let head = read_head(&self.file)?;
+        let head = self.body.head()?;
         let change = match continuity(&self.head, &head, self.seen, stamp.size) {
             Continuity::Replaced => return Ok(Change::Replaced),
+            _ if !self.has_tail()? => return Ok(Change::Replaced),
             Continuity::LongerHead => {
                 let old = self.id;
                 self.id = identity(Node::of(&old), &head);
@@ -165,6 +212,7 @@ impl TailedFile {
         };
         self.size = stamp.size;
         self.stamp = Some(stamp);
+        self.intact = modified(&metadata);
         Ok(change)
     }
 
@@ -175,22 +223,26 @@ impl TailedFile {
         }
         let searched = (self.seen - self.base) as usize;
         let kept = self.held.len() == searched;
-        let room = CHUNK_BYTES.saturating_sub(self.held.len()).max(KEPT) as u64;
         let mut bytes = std::mem::take(&mut self.held);
-        let before = bytes.len();
-        bytes.resize(before + self.unread().min(room) as usize, 0);
-        let read = read_at(&self.file, &mut bytes[before..], self.seen);
-        bytes.truncate(before + read.as_ref().copied().unwrap_or(0));
-        let read = match read {
-            Ok(0) | Err(_) => {
+        let read = match self.read_behind(&mut bytes) {
+            Ok(0) if self.body.ended() => {
                 self.held = bytes;
-                // Shorter than it was a moment ago: the next look tells why.
-                self.stamp = None;
-                return read.map(|_| Yield::default());
+                self.size = self.seen;
+                return Ok(Yield::default());
             }
-            Ok(read) => read,
+            Ok(read) if read > 0 => read,
+            // Shorter than it was a moment ago, or another one: the next look tells why.
+            other => {
+                self.held = bytes;
+                self.stamp = None;
+                return other.map(|_| Yield::default());
+            }
         };
         self.seen += read as u64;
+        self.keep_tail(&bytes[bytes.len() - read..]);
+        if self.body.is_packed() {
+            self.size = self.seen + 1;
+        }
         if !kept {
             let whole = memchr::memchr(b'\n', &bytes).is_some();
             if !whole && searched + read <= self.max_line {
@@ -218,26 +270,76 @@ impl TailedFile {
 
     /// Begins anew with a file that was replaced in place.
     pub(super) fn restart(&mut self) -> io::Result<()> {
-        let head = read_head(&self.file)?;
+        self.intact = modified(&self.body.metadata()?);
+        let head = self.body.head()?;
         self.id = identity(Node::of(&self.id), &head);
         self.head = head;
         (self.base, self.seen, self.size) = (0, 0, 0);
         self.held = Vec::new();
+        self.tail = Vec::new();
         self.stamp = None;
         Ok(())
     }
 
+    /// Appends what comes next in the file. Nothing, if the file is not the one it was any more:
+    /// between a look and a read it can be truncated and written anew.
+    fn read_behind(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        let room = CHUNK_BYTES.saturating_sub(bytes.len()).max(KEPT) as u64;
+        let room = if self.body.is_packed() { room } else { room.min(self.unread()) };
+        let before = bytes.len();
+        bytes.resize(before + room as usize, 0);
+        let read = self.body.read_at(&mut bytes[before..], self.seen);
+        let read = match read {
+            Ok(read) if self.is_intact(read)? => Ok(read),
+            Ok(_) => Ok(0),
+            Err(error) => Err(error),
+        };
+        bytes.truncate(before + read.as_ref().copied().unwrap_or(0));
+        read
+    }
+
+    fn is_intact(&mut self, read: usize) -> io::Result<bool> {
+        if self.body.is_packed() {
+            return Ok(true);
+        }
+        let stamp = Stamp::of(&self.body.metadata()?);
+        if self.stamp == Some(stamp) {
+            return Ok(true);
+        }
+        let head = self.body.head()?;
+        let change = continuity(&self.head, &head, self.seen + read as u64, stamp.size);
+        Ok(change != Continuity::Replaced && self.has_tail()?)
+    }
+
+    /// True if the bytes in front of `seen` are still there. What the head shows needs no second look.
+    fn has_tail(&mut self) -> io::Result<bool> {
+        if self.seen <= self.head.len() as u64 {
+            return Ok(true);
+        }
+        let mut tail = vec![0; self.tail.len()];
+        let read = self.body.read_at(&mut tail, self.seen - self.tail.len() as u64)?;
+        Ok(read == tail.len() && tail == self.tail)
+    }
+
+    fn keep_tail(&mut self, read: &[u8]) {
+        let kept = TAIL.saturating_sub(read.len()).min(self.tail.len());
+        self.tail.drain(..self.tail.len() - kept);
+        self.tail.extend_from_slice(&read[read.len().saturating_sub(TAIL)..]);
+    }
+
     /// Everything from `base` to `seen`, read again.
-    fn load(&self) -> io::Result<Vec<u8>> {
+    fn load(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; (self.seen - self.base) as usize];
-        self.file.read_exact_at(&mut bytes, self.base)?;
+        if self.body.read_at(&mut bytes, self.base)? < bytes.len() {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
         Ok(bytes)
     }
 
     /// Makes a chunk of the lines in `bytes`, which begin at `base`, and holds the rest.
     fn hand_over(&mut self, mut bytes: Vec<u8>, split: Split) -> Yield {
         let rest = bytes.split_off(split.used);
-        if rest.len() <= KEPT {
+        if rest.len() <= KEPT || self.body.is_packed() {
             self.held = rest;
         }
         let base = self.base;
@@ -265,36 +367,29 @@ impl Stamp {
     }
 }
 
-fn identity(node: Node, head: &[u8]) -> FileId {
+/// The identity of a file that begins with `head`.
+pub(super) fn identity(node: Node, head: &[u8]) -> FileId {
     FileId { device: node.device, inode: node.inode, fingerprint: Fingerprint::of(head) }
 }
 
-/// Reads until the buffer is full or the file ends.
-fn read_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<usize> {
-    let wanted = buffer.len();
-    while !buffer.is_empty() {
-        match file.read_at(buffer, offset) {
-            Ok(0) => break,
-            Ok(read) => {
-                buffer = &mut buffer[read..];
-                offset += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(wanted - buffer.len())
+/// When a file was last modified; 1970 where the system cannot tell.
+pub(super) fn modified(metadata: &Metadata) -> SystemTime {
+    metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::{
+        fs::File,
+        io::{Seek, Write},
+    };
 
     fn tailed(file: &File, max_line: usize) -> TailedFile {
         let node = Node { device: 1, inode: 1 };
-        let head = read_head(file).unwrap();
-        TailedFile::new(file.try_clone().unwrap(), node, head, 0, SourceId(0), max_line)
+        let mut body = Body::plain(file.try_clone().unwrap());
+        let head = body.head().unwrap();
+        TailedFile::new(body, node, head, 0, SourceId(0), max_line).unwrap()
     }
 
     #[test]
@@ -344,8 +439,28 @@ mod tests {
         {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(content).unwrap();
-            let end = end_of_lines(&file, content.len() as u64, 8).unwrap();
+            let end = end_of_lines(&mut Body::plain(file), content.len() as u64, 8).unwrap();
             assert_eq!(end, expected, "{content:?}");
         }
+    }
+
+    #[test]
+    fn a_file_written_anew_with_the_same_first_kilobyte_is_told_by_what_was_read_last() {
+        let mut file = tempfile::tempfile().unwrap();
+        let head = [b'h'; 2000];
+        file.write_all(&head).unwrap();
+        file.write_all(b"\nold\n").unwrap();
+        let mut tail = tailed(&file, 1 << 20);
+        tail.look().unwrap();
+        assert_eq!(tail.read().unwrap().chunk.unwrap().lines.len(), 2);
+        file.write_all(b"more\n").unwrap();
+        assert_eq!(tail.look().unwrap(), Change::None);
+        file.rewind().unwrap();
+        file.set_len(0).unwrap();
+        file.write_all(&head).unwrap();
+        file.write_all(b"\nnew\nand longer\n").unwrap();
+        // Whoever had looked before would read in the middle of what is new.
+        assert!(tail.read().unwrap().chunk.is_none());
+        assert_eq!(tail.look().unwrap(), Change::Replaced);
     }
 }

@@ -6,7 +6,8 @@
 //! - A file is its device and inode, not its name. What it begins with tells
 //!   whether an inode, or a place in a file, is still the one that was meant.
 //! - A file that no pattern matches any more was rotated away. It is read on,
-//!   before all others, until it has been quiet for the grace time.
+//!   before all others, until it has been quiet for the grace time. While it
+//!   exists it stays known, so that it is never taken for something new.
 //! - A position from an earlier run is looked for under the matching names and
 //!   then under all names of the same directories. Only two passes in a row
 //!   that find it nowhere make it forgotten, because a pass can miss a file
@@ -28,6 +29,10 @@ use super::config::Start;
 /// After how many passes in a row without a trace a known file is forgotten.
 const MISSES: u8 = 2;
 
+/// How many files are known that are not open, at most, before those are forgotten at once that
+/// were rotated away and read to their end: a position is in every state that the spool writes.
+const MAX_REMEMBERED: usize = 1024;
+
 /// What a file system knows a file by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Node {
@@ -44,25 +49,29 @@ pub(super) struct Found {
     pub(super) modified: SystemTime,
     /// True if a pattern matches the path; false if it only lies in the same directory.
     pub(super) matched: bool,
+    /// True if its name is one that compressed files have.
+    pub(super) packed: bool,
 }
 
 /// What is to be done after a pass, in this order.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Action {
+    /// Nothing is left of a file that there is a position of, under this inode.
+    Forget { position: FilePosition, fully_read: bool },
     /// Close the file and call [`Tracker::park`].
     Park(Node),
     /// Open the file and, unless that fails, call [`Tracker::place`].
     Open(Opening),
-    /// Nothing is left of a file that there is a position of.
-    Forget { position: FilePosition, fully_read: bool },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Opening {
     pub(super) path: PathBuf,
     pub(super) node: Node,
-    /// Only a position of an earlier run leads to it: it is not read from its beginning.
+    /// No pattern matches it, or it is compressed: it is not read from its beginning.
     pub(super) rotated: bool,
+    /// It is compressed, so that it cannot grow.
+    pub(super) finite: bool,
     pub(super) start: Start,
 }
 
@@ -71,8 +80,16 @@ pub(super) struct Opening {
 pub(super) struct Place {
     /// Where to go on, if the file is known.
     pub(super) resume: Option<FilePosition>,
-    /// What was known under the same inode and is not this file, or is not in it any more.
-    pub(super) gone: Vec<FilePosition>,
+    /// What was known under the same inode and is not this file, or is not in it any more; and
+    /// whether it was read to its end.
+    pub(super) gone: Vec<(FilePosition, bool)>,
+}
+
+/// What a file was on disk when it was read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parked {
+    pub(super) size: u64,
+    pub(super) modified: SystemTime,
 }
 
 /// How a file that is being read has changed.
@@ -108,6 +125,8 @@ pub(super) struct Tracker {
     max_open: usize,
     waiting: usize,
     opened: u64,
+    /// A file got another name, or was rotated away, since somebody asked.
+    rotation: bool,
 }
 
 #[derive(Debug)]
@@ -115,6 +134,8 @@ struct Open {
     path: PathBuf,
     /// Since when no pattern matches it.
     away: Option<Instant>,
+    /// True if it cannot grow any more, whatever its name.
+    finite: bool,
     /// When it last had something to read, or was opened.
     busy: Instant,
     /// How far the last look came.
@@ -126,8 +147,8 @@ struct Open {
 #[derive(Debug)]
 struct Known {
     position: FilePosition,
-    /// True if the file was closed in this run, read to its end.
-    parked: bool,
+    /// What the file was if it was read to its end in this run, and then closed.
+    parked: Option<Parked>,
     misses: u8,
 }
 
@@ -159,12 +180,13 @@ impl Tracker {
     ) -> Self {
         let mut by_node: BTreeMap<Node, Vec<Known>> = BTreeMap::new();
         for position in known {
-            let known = Known { position, parked: false, misses: 0 };
+            let known = Known { position, parked: None, misses: 0 };
             by_node.entry(Node::of(&position.file)).or_default().push(known);
         }
         let start = if by_node.is_empty() { start } else { Start::Beginning };
         let open = BTreeMap::new();
-        Tracker { open, known: by_node, start, grace, max_open, waiting: 0, opened: 0 }
+        let rotation = !by_node.is_empty();
+        Tracker { open, known: by_node, start, grace, max_open, waiting: 0, opened: 0, rotation }
     }
 
     /// The files that a pass must look for under any name.
@@ -192,12 +214,49 @@ impl Tracker {
             }
         }
         self.see_open(now, &files, unreadable);
-        let mut forgotten = self.see_known(&files, unreadable.is_empty());
-        let openings = self.openings(&files, &mut forgotten);
+        let mut actions = self.see_known(&files, unreadable.is_empty());
+        let openings = self.openings(&files);
         self.start = Start::Beginning;
-        let mut actions = self.make_room(now, openings);
-        actions.extend(forgotten);
+        actions.extend(self.make_room(now, openings));
         actions
+    }
+
+    /// True if the file is open, or its position known.
+    pub(super) fn has(&self, node: Node) -> bool {
+        self.open.contains_key(&node) || self.is_known(node)
+    }
+
+    /// True if there is a position in the file, which is not open.
+    pub(super) fn is_known(&self, node: Node) -> bool {
+        self.known.contains_key(&node)
+    }
+
+    /// The positions in files that the last pass found nowhere.
+    pub(super) fn missing(&self) -> impl Iterator<Item = &FilePosition> {
+        let known = self.known.values().flatten();
+        known.filter(|known| known.misses > 0).map(|known| &known.position)
+    }
+
+    /// The positions in files that are neither open nor known to be read to their end.
+    pub(super) fn unopened(&self) -> impl Iterator<Item = &FilePosition> {
+        let known = self.known.values().flatten();
+        known.filter(|known| known.parked.is_none()).map(|known| &known.position)
+    }
+
+    /// The open file that was seen last under this path.
+    pub(super) fn node_at(&self, path: &Path) -> Option<Node> {
+        let mut open = self.open.iter();
+        open.find(|(_, open)| open.away.is_none() && open.path == path).map(|(node, _)| *node)
+    }
+
+    /// True if a file was rotated since this was asked last. Kept for later while something is missing.
+    pub(super) fn take_rotation(&mut self) -> bool {
+        self.missing().next().is_none() && std::mem::take(&mut self.rotation)
+    }
+
+    /// What was rotated is to be looked for once more.
+    pub(super) fn note_rotation(&mut self) {
+        self.rotation = true;
     }
 
     /// Finds out what an opened file is. Afterwards nothing is known of its
@@ -206,11 +265,36 @@ impl Tracker {
         let mut known = self.known.remove(&node).unwrap_or_default();
         // The longest fingerprint says the most.
         known.sort_by_key(|known| Reverse(known.position.file.fingerprint.len));
-        let mut positions: Vec<_> = known.into_iter().map(|known| known.position).collect();
-        let same =
-            |known: &FilePosition| known.file.fingerprint.matches(head) && known.offset <= size;
-        let resume = positions.iter().position(same).map(|index| positions.remove(index));
-        Place { resume, gone: positions }
+        let same = known.iter().position(|known| known.is_in(head, size));
+        let resume = same.map(|index| known.remove(index).position);
+        let gone = known.iter().map(|known| (known.position, known.parked.is_some())).collect();
+        Place { resume, gone }
+    }
+
+    /// True if a position of this inode is in the file that has it now.
+    pub(super) fn is_still(&self, found: &Found, head: &[u8]) -> bool {
+        let size = if found.packed { u64::MAX } else { found.size };
+        let mut known = self.known.get(&found.node).into_iter().flatten();
+        known.any(|known| known.is_in(head, size))
+    }
+
+    /// Forgets what is known under this inode, and answers with it, and with whether it was read to
+    /// its end.
+    pub(super) fn drop_known(&mut self, node: Node) -> Vec<(FilePosition, bool)> {
+        let known = self.known.remove(&node).unwrap_or_default();
+        known.iter().map(|known| (known.position, known.parked.is_some())).collect()
+    }
+
+    /// True if there is a position under this inode, and nothing says that the file is as it was.
+    pub(super) fn may_have_changed(&self, found: &Found) -> bool {
+        let mut known = self.known.get(&found.node).into_iter().flatten();
+        known.any(|known| !known.parked_at(found))
+    }
+
+    /// True if the file was read to its end, closed, and has not changed since.
+    pub(super) fn is_parked(&self, found: &Found) -> bool {
+        let mut known = self.known.get(&found.node).into_iter().flatten();
+        known.any(|known| known.parked_at(found))
     }
 
     /// The file is being read from now on.
@@ -219,6 +303,7 @@ impl Tracker {
         let open = Open {
             path: opening.path.clone(),
             away: opening.rotated.then_some(now),
+            finite: opening.finite,
             busy: now,
             reached: Reached::More,
             number: self.opened,
@@ -259,11 +344,28 @@ impl Tracker {
         self.open.remove(&node);
     }
 
-    /// The file was closed after it was read to its end, which is at `position`.
-    pub(super) fn park(&mut self, position: FilePosition) {
-        let node = Node::of(&position.file);
-        self.open.remove(&node);
-        self.known.insert(node, vec![Known { position, parked: true, misses: 0 }]);
+    /// The file was closed after it was read to its end. False if there is no room for one more
+    /// that was rotated away: then it is forgotten.
+    pub(super) fn park(&mut self, position: FilePosition, parked: Parked) -> bool {
+        let away = self.is_away(Node::of(&position.file));
+        let remembered = !away || self.known.len() < MAX_REMEMBERED;
+        self.close(Node::of(&position.file));
+        if remembered {
+            self.adopt(position, Some(parked));
+        }
+        remembered
+    }
+
+    /// The file, which is not open, was read up to this position; `parked` says that this is its end.
+    pub(super) fn adopt(&mut self, position: FilePosition, parked: Option<Parked>) {
+        let known = Known { position, parked, misses: 0 };
+        self.known.insert(Node::of(&position.file), vec![known]);
+    }
+
+    /// The file is open no longer, and is looked for under any name.
+    pub(super) fn let_go(&mut self, position: FilePosition) {
+        self.close(Node::of(&position.file));
+        self.adopt(position, None);
     }
 
     /// The order in which open files are read: those rotated away first, then
@@ -278,11 +380,15 @@ impl Tracker {
         for (node, open) in &mut self.open {
             match files.get(node).filter(|found| found.matched) {
                 Some(found) => {
-                    open.away = None;
+                    self.rotation |= open.path != found.path;
                     open.path.clone_from(&found.path);
+                    if !open.finite {
+                        open.away = None;
+                    }
                 }
                 None if hidden(&open.path, unreadable) => {}
                 None => {
+                    self.rotation |= open.away.is_none();
                     open.away.get_or_insert(now);
                 }
             }
@@ -310,37 +416,24 @@ impl Tracker {
         forgotten
     }
 
-    /// What to open: the rest of rotated files before new files, old ones before young ones.
-    fn openings(
-        &mut self,
-        files: &BTreeMap<Node, &Found>,
-        forgotten: &mut Vec<Action>,
-    ) -> Vec<Opening> {
-        let mut openings = Vec::new();
-        for (&node, &found) in files.iter().filter(|(node, _)| !self.open.contains_key(node)) {
-            let known = self.known.get(&node).map_or(&[][..], Vec::as_slice);
-            let unchanged = known.iter().any(|known| known.parked_at(found.size));
-            match (found.matched, unchanged) {
-                (true, true) => {}
-                (true, false) => openings.push(found),
-                (false, true) => {
-                    let known = self.known.remove(&node).unwrap_or_default();
-                    forgotten.extend(known.iter().map(Known::forget));
-                }
-                (false, false) if known.is_empty() => {}
-                (false, false) => openings.push(found),
-            }
-        }
-        // Where the clock of the file system cannot tell, a.log.2 is older than a.log.1.
-        openings.sort_by_key(|found| (found.matched, found.modified, Reverse(&found.path)));
-        let start = self.start;
-        let opening = |found: &Found| Opening {
-            path: found.path.clone(),
-            node: found.node,
-            rotated: !found.matched,
-            start,
+    /// What to open: the rest of rotated files before new files, old ones before young ones. Those
+    /// that are known come before those that are not, which could be copies of them.
+    fn openings(&self, files: &BTreeMap<Node, &Found>) -> Vec<Opening> {
+        let known = |node: &Node| self.known.get(node).map_or(&[][..], Vec::as_slice);
+        let wanted = |found: &Found| {
+            let known = known(&found.node);
+            let unchanged = known.iter().any(|known| known.parked_at(found));
+            let new = known.is_empty() && found.matched && !found.packed;
+            new || (!known.is_empty() && !unchanged)
         };
-        openings.into_iter().map(opening).collect()
+        let closed = files.values().filter(|found| !self.open.contains_key(&found.node));
+        let mut openings: Vec<&Found> = closed.copied().filter(|found| wanted(found)).collect();
+        // Where the clock of the file system cannot tell, a.log.2 is older than a.log.1.
+        openings.sort_by_key(|found| {
+            let new = known(&found.node).is_empty();
+            (found.matched, new, found.modified, Reverse(&found.path))
+        });
+        openings.into_iter().map(|found| Opening::of(found, self.start)).collect()
     }
 
     fn make_room(&mut self, now: Instant, mut openings: Vec<Opening>) -> Vec<Action> {
@@ -362,14 +455,37 @@ impl Tracker {
     }
 }
 
+impl Opening {
+    pub(super) fn of(found: &Found, start: Start) -> Self {
+        Opening {
+            path: found.path.clone(),
+            node: found.node,
+            rotated: !found.matched || found.packed,
+            finite: found.packed,
+            start,
+        }
+    }
+}
+
+impl Parked {
+    pub(super) fn of(found: &Found) -> Self {
+        Parked { size: found.size, modified: found.modified }
+    }
+}
+
 impl Known {
     /// True if nothing has come since it was parked.
-    fn parked_at(&self, size: u64) -> bool {
-        self.parked && self.position.offset == size
+    fn parked_at(&self, found: &Found) -> bool {
+        self.parked == Some(Parked::of(found))
+    }
+
+    /// True if the position is in a file that begins with `head` and has `size` bytes.
+    fn is_in(&self, head: &[u8], size: u64) -> bool {
+        self.position.file.fingerprint.matches(head) && self.position.offset <= size
     }
 
     fn forget(&self) -> Action {
-        Action::Forget { position: self.position, fully_read: self.parked }
+        Action::Forget { position: self.position, fully_read: self.parked.is_some() }
     }
 }
 

@@ -2,20 +2,27 @@
 //! wanted files lie beside them, and which directories are worth watching.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, Metadata},
     io::{self, ErrorKind},
     os::unix::fs::{DirEntryExt, MetadataExt},
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use glob::MatchOptions;
 
 use super::{
     config::{TailConfig, TailConfigError},
+    file::modified,
+    names,
     plan::{Found, Node},
 };
+
+/// How often a directory is listed, at most, if it changes meanwhile.
+const LISTINGS: usize = 3;
+
+/// How many files of a directory are looked at when the rest of one is searched for.
+const MAX_LISTED: usize = 16_384;
 
 /// As a shell matches.
 const OPTIONS: MatchOptions = MatchOptions {
@@ -46,13 +53,13 @@ pub(super) struct Scan {
 #[derive(Debug)]
 enum Pattern {
     Path(PathBuf),
-    Glob { text: String, base: PathBuf },
+    Glob { glob: glob::Pattern, base: PathBuf },
 }
 
 impl Scanner {
     pub(super) fn new(config: &TailConfig) -> Result<Self, TailConfigError> {
         config.check()?;
-        let patterns = config.paths.iter().map(|text| Pattern::new(text)).collect();
+        let patterns = config.paths.iter().filter_map(|text| Pattern::new(text)).collect();
         let exclude = config.exclude.iter().filter_map(|text| glob::Pattern::new(text).ok());
         Ok(Scanner { patterns, exclude: exclude.collect() })
     }
@@ -67,9 +74,9 @@ impl Scanner {
                     scan.directory_of(path);
                     self.matched(path, &mut scan);
                 }
-                Pattern::Glob { text, base } => {
+                Pattern::Glob { glob, base } => {
                     scan.directories.insert(base.clone());
-                    for path in glob::glob_with(text, OPTIONS).into_iter().flatten() {
+                    for path in glob::glob_with(glob.as_str(), OPTIONS).into_iter().flatten() {
                         match path {
                             Ok(path) => self.matched(&path, &mut scan),
                             Err(error) => {
@@ -89,8 +96,65 @@ impl Scanner {
         scan
     }
 
+    /// All files of these directories, each once, whatever their names.
+    pub(super) fn list(&self, directories: &BTreeSet<PathBuf>) -> Vec<Found> {
+        let mut files = BTreeMap::new();
+        for directory in directories {
+            let changed = || fs::metadata(directory).and_then(|found| found.modified()).ok();
+            // A file that is renamed meanwhile can be missed.
+            for _ in 0..LISTINGS {
+                let before = changed();
+                self.list_one(directory, &mut files);
+                if before == changed() {
+                    break;
+                }
+            }
+        }
+        files.into_values().collect()
+    }
+
+    fn list_one(&self, directory: &Path, files: &mut BTreeMap<Node, Found>) {
+        // What cannot be read is reported by each pass.
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        for entry in entries.take(MAX_LISTED) {
+            let path = entry.path();
+            let Ok(metadata) = entry.metadata() else { continue };
+            if !metadata.is_file() {
+                continue;
+            }
+            let matched = self.matches(&path);
+            let found = Found::new(path, &metadata, matched);
+            match files.get(&found.node) {
+                // Of several names one that a pattern matches counts.
+                Some(other) if other.matched && !matched && other.path.exists() => {}
+                _ => drop(files.insert(found.node, found)),
+            }
+        }
+    }
+
+    /// The paths that are configured and are no globs.
+    pub(super) fn fixed_paths(&self) -> impl Iterator<Item = &Path> {
+        self.patterns.iter().filter_map(|pattern| match pattern {
+            Pattern::Path(path) => Some(path.as_path()),
+            Pattern::Glob { .. } => None,
+        })
+    }
+
+    /// True if a pattern matches the path, whether there is a file or not.
+    pub(super) fn matches(&self, path: &Path) -> bool {
+        let matched = self.patterns.iter().any(|pattern| match pattern {
+            Pattern::Path(fixed) => fixed == path,
+            Pattern::Glob { glob, .. } => glob.matches_path_with(path, OPTIONS),
+        });
+        matched && !self.excludes(path)
+    }
+
+    fn excludes(&self, path: &Path) -> bool {
+        self.exclude.iter().any(|pattern| pattern.matches_path_with(path, OPTIONS))
+    }
+
     fn matched(&self, path: &Path, scan: &mut Scan) {
-        if self.exclude.iter().any(|pattern| pattern.matches_path_with(path, OPTIONS)) {
+        if self.excludes(path) {
             return;
         }
         let target = match fs::symlink_metadata(path) {
@@ -167,13 +231,15 @@ impl Scan {
 }
 
 impl Pattern {
-    fn new(text: &str) -> Self {
+    /// The configuration was checked: it is a glob, if it is no path.
+    fn new(text: &str) -> Option<Self> {
         let special = |part: &str| part.contains(['*', '?', '[']);
         if !special(text) {
-            return Pattern::Path(text.into());
+            return Some(Pattern::Path(text.into()));
         }
         let plain: PathBuf = text.split_inclusive('/').take_while(|part| !special(part)).collect();
-        Pattern::Glob { text: text.to_owned(), base: plain.components().collect() }
+        let glob = glob::Pattern::new(text).ok()?;
+        Some(Pattern::Glob { glob, base: plain.components().collect() })
     }
 }
 
@@ -186,10 +252,11 @@ impl Node {
 impl Found {
     fn new(path: PathBuf, metadata: &Metadata, matched: bool) -> Self {
         Found {
+            packed: names::is_compressed(&path),
             path,
             node: Node::of_metadata(metadata),
             size: metadata.size(),
-            modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            modified: modified(metadata),
             matched,
         }
     }
@@ -205,10 +272,10 @@ mod tests {
         for (text, expected) in
             [("/var/log/*.log", "/var/log"), ("/var/log/*/a.log", "/var/log"), ("/*", "/")]
         {
-            let Pattern::Glob { base, .. } = Pattern::new(text) else { panic!("{text}") };
+            let Some(Pattern::Glob { base, .. }) = Pattern::new(text) else { panic!("{text}") };
             assert_eq!(base, Path::new(expected));
         }
-        assert!(matches!(Pattern::new("/var/log/a.log"), Pattern::Path(_)));
+        assert!(matches!(Pattern::new("/var/log/a.log"), Some(Pattern::Path(_))));
     }
 
     #[test]

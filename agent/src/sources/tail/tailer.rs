@@ -1,10 +1,13 @@
 //! The loop of a tailed source: passes over the directories, rounds over the
 //! open files, and waiting. It does what [`super::plan`] decides.
 
+mod open;
+mod takeover;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -17,18 +20,20 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
+use crate::control::FileStatus;
+
 use super::{
     super::{
         Phase, Shutdown, SourceStats,
-        limiter::Limiter,
         stats::{add, set},
         stopped,
     },
-    config::{Start, TailConfig, TailConfigError},
-    file::{self, Change, TailedFile, Yield},
-    plan::{Action, Node, Opening, Reached, Tracker},
+    config::{TailConfig, TailConfigError},
+    file::{Change, TailedFile, Yield},
+    plan::{Action, Found, Node, Reached, Tracker},
     scan::Scanner,
     sent::Sent,
+    trouble::Troubles,
     watch::{Signals, Watcher},
 };
 
@@ -42,8 +47,8 @@ const PASS_PAUSE: Duration = Duration::from_millis(100);
 /// A pass may take one in so many parts of the time.
 const PASS_SHARE: u32 = 50;
 
-/// How often the log names the same file that cannot be read.
-const COMPLAIN: Duration = Duration::from_secs(60);
+/// What the system says of an open file that its server has forgotten (`ESTALE`).
+const STALE: i32 = rustix::io::Errno::STALE.raw_os_error();
 
 /// A tailed source at work.
 pub(super) struct Tailer {
@@ -59,7 +64,14 @@ pub(super) struct Tailer {
     sent: Sent,
     stats: Arc<SourceStats>,
     signals: Arc<Signals>,
-    complaints: Limiter<PathBuf>,
+    troubles: Troubles,
+    around: takeover::Surroundings,
+    /// True while an heir is searched for.
+    searching: bool,
+    /// Copies of files that are still there, which are not read.
+    held: BTreeMap<Node, open::Held>,
+    /// Compressed files that are not read.
+    passed_over: BTreeSet<Node>,
     last_pass: Instant,
     next_pass: Instant,
 }
@@ -92,7 +104,11 @@ impl Tailer {
             sent: Sent::new(&known),
             stats,
             signals: Arc::new(Signals::default()),
-            complaints: Limiter::new(COMPLAIN),
+            troubles: Troubles::default(),
+            around: takeover::Surroundings::default(),
+            searching: false,
+            held: BTreeMap::new(),
+            passed_over: BTreeSet::new(),
             last_pass: now,
             next_pass: now,
         })
@@ -100,7 +116,7 @@ impl Tailer {
 
     /// Runs until it is to stop. Answers with the positions behind what it has sent.
     pub(super) async fn run(mut self) -> Vec<FilePosition> {
-        let mut watcher = Watcher::new(Arc::clone(&self.signals));
+        let mut watcher = Watcher::new(self.config.watch, Arc::clone(&self.signals));
         while let Ok(()) = self.turn(&mut watcher).await {}
         set(&self.stats.open_files, 0);
         self.sent.positions()
@@ -176,23 +192,19 @@ impl Tailer {
     }
 
     fn visit(&mut self, node: Node) {
-        let Some(file) = self.files.get_mut(&node) else { return };
-        let result = match file.look() {
-            Ok(Change::None) => file.read(),
-            Ok(Change::Refingerprint(old)) => {
-                let (source, new) = (self.config.id, file.id());
-                self.outbox.push_back(SourceEvent::Refingerprint { source, old, new });
-                file.read()
-            }
-            Ok(Change::Replaced) => return self.replaced(node),
+        let result = match self.look(node) {
+            Ok(true) => self.files.get_mut(&node).map(TailedFile::read).transpose(),
+            Ok(false) => return,
             Err(error) => Err(error),
         };
-        let now = Instant::now();
+        let (now, Some(file)) = (Instant::now(), self.files.get(&node)) else { return };
         match result {
             Ok(got) => {
+                let got = got.unwrap_or_default();
                 self.tracker.read(node, now, got.busy, file.reached());
                 self.take(got);
             }
+            Err(error) if error.raw_os_error() == Some(STALE) => return self.let_go(node),
             Err(error) => {
                 // It counts as read, or it could never be given up.
                 self.tracker.read(node, now, false, Reached::PartialLine);
@@ -204,45 +216,36 @@ impl Tailer {
         }
     }
 
+    /// Looks at an open file, and does what must be done when it was replaced. Answers whether it
+    /// can be read.
+    fn look(&mut self, node: Node) -> io::Result<bool> {
+        let Some(file) = self.files.get_mut(&node) else { return Ok(false) };
+        match file.look()? {
+            Change::None => {}
+            Change::Refingerprint(old) => {
+                let (source, new) = (self.config.id, file.id());
+                self.outbox.push_back(SourceEvent::Refingerprint { source, old, new });
+            }
+            Change::Replaced => {
+                self.replaced(node);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The server of the file system knows the open file no longer: it is opened again, under
+    /// whatever name it is found.
+    fn let_go(&mut self, node: Node) {
+        let Some(file) = self.files.remove(&node) else { return };
+        info!(source = self.config.id.0, file = %file.id(), "its handle is stale: opening it again");
+        self.tracker.let_go(file.position());
+        self.signals.pass.store(true, Relaxed);
+    }
+
     fn take(&mut self, got: Yield) {
         add(&self.stats.cut_lines, got.cuts);
         self.outbox.extend(got.chunk.map(SourceEvent::Chunk));
-    }
-
-    /// The file was truncated or rewritten in place: what was read of it is
-    /// complete, and what is in it now is new.
-    fn replaced(&mut self, node: Node) {
-        let Some(file) = self.files.get_mut(&node) else { return };
-        let (rest, lost) = file.rest(true);
-        let (source, old) = (self.config.id, file.id());
-        let restarted = file.restart();
-        let position = file.position();
-        add(&self.stats.truncated_files, 1);
-        if lost > 0 {
-            add(&self.stats.lost_files, 1);
-            add(&self.stats.lost_bytes, lost);
-            warn!(
-                source = source.0, file = %old, lost_bytes = lost,
-                "a file was truncated before it was read to its end: use rename instead of \
-                 copytruncate to rotate it"
-            );
-        } else {
-            info!(source = source.0, file = %old, "a file was truncated: reading it from 0");
-        }
-        self.take(rest);
-        self.outbox.push_back(SourceEvent::FileGone { source, file: old });
-        match restarted {
-            Ok(()) => {
-                self.outbox.push_back(SourceEvent::FileFound { source, position });
-                self.tracker.read(node, Instant::now(), true, Reached::More);
-            }
-            Err(error) => {
-                self.unreadable(node, &error);
-                self.files.remove(&node);
-                self.tracker.close(node);
-            }
-        }
-        self.signals.wake.notify_one();
     }
 
     /// The file was rotated away and nothing more will come.
@@ -250,7 +253,8 @@ impl Tailer {
         let Some(mut file) = self.files.remove(&node) else { return };
         let (rest, lost) = file.rest(false);
         self.take(rest);
-        let (source, FilePosition { file, offset }) = (self.config.id, file.position());
+        let (source, parked, position) = (self.config.id, file.parked(), file.position());
+        let FilePosition { file, offset } = position;
         if lost > 0 {
             add(&self.stats.lost_files, 1);
             add(&self.stats.lost_bytes, lost);
@@ -262,8 +266,11 @@ impl Tailer {
             info!(source = source.0, %file, offset, "a file that was rotated away is complete");
         }
         add(&self.stats.finished_files, 1);
-        self.outbox.push_back(SourceEvent::FileGone { source, file });
-        self.tracker.close(node);
+        // While it exists it is known, so that it is not read again should it turn up.
+        if !self.tracker.park(position, parked) {
+            self.outbox.push_back(SourceEvent::FileGone { source, file });
+        }
+        self.forget_older();
         set(&self.stats.open_files, self.files.len() as u64);
     }
 
@@ -278,7 +285,13 @@ impl Tailer {
 
     fn pass(&mut self, watcher: &mut Watcher) {
         let start = Instant::now();
+        self.end_troubles();
         let scan = self.scanner.scan(&self.tracker.wanted());
+        let around = takeover::Surroundings::new(&self.scanner, &scan);
+        if around.differ(&self.around) {
+            self.tracker.note_rotation();
+        }
+        self.around = around;
         // First the watches: what happens from now on leads to another pass.
         watcher.follow(scan.directories, scan.names);
         let mut unreadable = Vec::new();
@@ -286,6 +299,8 @@ impl Tailer {
             self.complain(&path, &error);
             unreadable.push(path);
         }
+        self.look_at_changed(&scan.found);
+        self.settle_replaced(&scan.found);
         let waiting = self.tracker.waiting();
         for action in self.tracker.pass(start, &scan.found, &unreadable) {
             match action {
@@ -294,6 +309,8 @@ impl Tailer {
                 Action::Forget { position, fully_read } => self.forget(position, fully_read),
             }
         }
+        self.read_orphans();
+        self.forget_unopened(&scan.found);
         if self.tracker.waiting() > waiting {
             error!(
                 source = self.config.id.0,
@@ -305,82 +322,37 @@ impl Tailer {
         }
         set(&self.stats.waiting_files, self.tracker.waiting() as u64);
         set(&self.stats.open_files, self.files.len() as u64);
+        self.show_files();
         self.last_pass = Instant::now();
         let took = self.last_pass - start;
         self.next_pass = self.last_pass + self.config.rescan.max(took * PASS_SHARE);
     }
 
-    fn open(&mut self, opening: &Opening) {
-        if let Err(error) = self.try_open(opening) {
-            match error.kind() {
-                // The name is gone or another file's already; the next pass sees which.
-                io::ErrorKind::NotFound => self.signals.pass.store(true, Relaxed),
-                _ => self.complain(&opening.path, &error),
-            }
-        }
+    /// Tells `status` how far the files came.
+    fn show_files(&self) {
+        let shown = self.files.iter().map(|(node, file)| {
+            let position = file.position().offset;
+            let path = self.tracker.path(*node).to_owned();
+            FileStatus { path, position, size: position + file.lag() }
+        });
+        self.stats.show_files(shown);
     }
 
-    fn try_open(&mut self, opening: &Opening) -> io::Result<()> {
-        let (file, metadata) = file::open(&opening.path)?;
-        let node = Node::of_metadata(&metadata);
-        if node != opening.node || !metadata.is_file() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let head = file::read_head(&file)?;
-        let end = match opening.start {
-            Start::Beginning => 0,
-            Start::End => file::end_of_lines(&file, metadata.len(), self.config.max_line)?,
-        };
-        let (source, place) = (self.config.id, self.tracker.place(node, metadata.len(), &head));
-        for FilePosition { file, offset } in place.gone {
-            add(&self.stats.lost_files, 1);
-            warn!(
-                source = source.0, path = %opening.path.display(), %file, offset,
-                "a file was truncated or replaced while it was not open: lines behind the \
-                 offset, if there were any, were not read"
-            );
-            self.outbox.push_back(SourceEvent::FileGone { source, file });
-        }
-        if opening.rotated && place.resume.is_none() {
-            return Ok(());
-        }
-        let base = place.resume.map_or(end, |position| position.offset);
-        let file = TailedFile::new(file, node, head, base, source, self.config.max_line);
-        let position = file.position();
-        self.outbox.extend(match place.resume {
-            Some(known) if known.file == position.file => None,
-            Some(known) => {
-                Some(SourceEvent::Refingerprint { source, old: known.file, new: position.file })
+    /// Under back-pressure files are not read, but what is truncated meanwhile is noticed.
+    fn look_at_changed(&mut self, found: &[Found]) {
+        for Found { node, size, modified, .. } in found {
+            let changed = self.files.get(node).is_some_and(|f| f.has_changed(*size, *modified));
+            if changed && let Err(error) = self.look(*node) {
+                self.unreadable(*node, &error);
             }
-            None => Some(SourceEvent::FileFound { source, position }),
-        });
-        let path = opening.path.display();
-        debug!(source = source.0, %path, file = %file.id(), base, "reading");
-        self.tracker.open(opening, Instant::now());
-        self.files.insert(node, file);
-        Ok(())
+        }
     }
 
     fn park(&mut self, node: Node) {
         if let Some(file) = self.files.remove(&node) {
             debug!(source = self.config.id.0, file = %file.id(), "closed until it grows");
-            self.tracker.park(file.position());
+            self.tracker.park(file.position(), file.parked());
         }
-    }
-
-    fn forget(&mut self, position: FilePosition, fully_read: bool) {
-        let (source, FilePosition { file, offset }) = (self.config.id, position);
-        if fully_read {
-            info!(source = source.0, %file, "a file that was read to its end is gone");
-        } else {
-            add(&self.stats.lost_files, 1);
-            warn!(
-                source = source.0, %file, offset,
-                "a file went away (deleted, moved or compressed) while the agent was down: lines \
-                 behind the offset, if there were any, were not read"
-            );
-        }
-        self.outbox.push_back(SourceEvent::FileGone { source, file });
     }
 
     fn unreadable(&mut self, node: Node, error: &io::Error) {
@@ -390,11 +362,21 @@ impl Tailer {
 
     fn complain(&mut self, path: &Path, error: &io::Error) {
         add(&self.stats.read_errors, 1);
-        if let Some(suppressed) = self.complaints.turn(path.to_owned(), Instant::now()) {
+        if self.troubles.note(path, error) {
             error!(
-                source = self.config.id.0, path = %path.display(), %error, suppressed,
-                "cannot be read: let the agent's user read it (files) and search it (directories)"
+                source = self.config.id.0, path = %path.display(), %error,
+                "cannot be read, and is tried again all the time: let the agent's user read it \
+                 (files) and search it (directories)"
             );
         }
+        set(&self.stats.unreadable_paths, self.troubles.count() as u64);
+    }
+
+    fn end_troubles(&mut self) {
+        for path in self.troubles.begin_pass() {
+            let (source, path) = (self.config.id.0, path.display());
+            info!(source, %path, "is readable again, or gone");
+        }
+        set(&self.stats.unreadable_paths, self.troubles.count() as u64);
     }
 }

@@ -21,7 +21,7 @@ use notify::{
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::plan::Node;
+use super::{config::Watch, plan::Node};
 
 /// How long events are left to gather after the first: telling of each write
 /// would cost more than to read what was written.
@@ -52,8 +52,16 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(signals: Arc<Signals>) -> Self {
-        let (told, mut rested) = (Arc::clone(&signals), None::<Instant>);
+    pub(super) fn new(watch: Watch, signals: Arc<Signals>) -> Self {
+        let watcher = match watch {
+            Watch::System => Self::of_the_system(&signals),
+            Watch::Poll => None,
+        };
+        Watcher { watcher, watched: BTreeMap::new(), failed: BTreeSet::new(), signals }
+    }
+
+    fn of_the_system(signals: &Arc<Signals>) -> Option<RecommendedWatcher> {
+        let (told, mut rested) = (Arc::clone(signals), None::<Instant>);
         let watcher = notify::recommended_watcher(move |event| {
             told.handle(&event);
             // While nobody fetches them, the system makes one event of all writes to a file.
@@ -69,8 +77,7 @@ impl Watcher {
                  low): files are looked at periodically instead"
             );
         });
-        let (watched, failed) = (BTreeMap::new(), BTreeSet::new());
-        Watcher { watcher: watcher.ok(), watched, failed, signals }
+        watcher.ok()
     }
 
     /// Watches exactly these directories from now on, for changes of the files with these names.

@@ -1,38 +1,11 @@
 //! From the write of a line to its verified receipt, at a steady rate.
 
 use crate::{Figures, LIMIT, cluster::Running, figure};
-use logseal::site::corpus::Corpus;
-use logseal_tests::figures::quantile;
-use std::{
-    fs::File,
-    io::Write,
-    path::PathBuf,
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use logseal_tests::figures::{quantile, write_lines};
+use std::time::{Duration, Instant};
 
 /// How often the agent's counter is looked at: so much too late a receipt may seem to come.
 const LOOK: Duration = Duration::from_millis(3);
-/// A writer writes what is due, that often.
-const TICK: Duration = Duration::from_millis(2);
-
-/// Writes `rate` lines a second in the background; gives back when each was written.
-pub fn write_lines(path: PathBuf, rate: u64, count: u64) -> JoinHandle<Vec<Instant>> {
-    std::thread::spawn(move || {
-        let mut file = File::create(path).unwrap();
-        let mut corpus = Corpus::new(rate, service::clock::now().0);
-        let (begun, mut written) = (Instant::now(), Vec::with_capacity(count as usize));
-        while (written.len() as u64) < count {
-            let due = count.min((begun.elapsed().as_secs_f64() * rate as f64) as u64 + 1);
-            let lines: String =
-                (written.len() as u64..due).map(|_| corpus.line("rate") + "\n").collect();
-            file.write_all(lines.as_bytes()).unwrap();
-            written.resize(due as usize, Instant::now());
-            std::thread::sleep(TICK);
-        }
-        written
-    })
-}
 
 /// The median and the 99th percentile over all lines of some seconds.
 pub fn measure(running: &Running<'_>, rate: u64, seconds: u64) -> Figures {

@@ -1,6 +1,7 @@
 //! How long receipts stop when a node is killed: the one the agent uses, and the next proposer.
 
-use crate::{Figures, cluster::Running, figure, latency::write_lines};
+use crate::{Figures, cluster::Running, figure};
+use logseal_tests::figures::write_lines;
 use std::time::{Duration, Instant};
 
 const RATE: u64 = 1000;

@@ -16,9 +16,9 @@ fn position(inode: u64, head: &[u8], offset: u64) -> FilePosition {
 }
 
 fn found(path: &str, inode: u64, size: u64) -> Found {
-    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1000 - inode);
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000 - inode);
     let matched = path.ends_with(".log");
-    Found { path: path.into(), node: node(inode), size, modified, matched }
+    Found { path: path.into(), node: node(inode), size, modified, matched, packed: false }
 }
 
 fn tracker(known: &[FilePosition]) -> Tracker {
@@ -58,8 +58,8 @@ fn the_rest_of_rotated_files_comes_first_and_the_oldest_of_them_before_all() {
     ];
     let now = Instant::now();
     let opened = pass(&mut tracker, now, &files);
-    assert_eq!(opened, ["rest of /a.log.2", "rest of /a.log.1", "/a.log", "/b.log"]);
-    assert_eq!(tracker.order(), [node(2), node(1), node(9), node(3)]);
+    assert_eq!(opened, ["rest of /a.log.2", "rest of /a.log.1", "/b.log", "/a.log"]);
+    assert_eq!(tracker.order(), [node(2), node(1), node(3), node(9)]);
     assert_eq!(pass(&mut tracker, now, &files), [""; 0], "nothing is opened twice");
 }
 
@@ -105,7 +105,7 @@ fn a_known_file_is_forgotten_only_when_two_passes_did_not_see_it() {
     let mut tracker = tracker(&[position(1, b"", 3), position(2, b"", 3)]);
     assert_eq!(pass(&mut tracker, now, &[]), [""; 0]);
     let opened = pass(&mut tracker, now, &[found("/a.log", 1, 5)]);
-    assert_eq!(opened, ["/a.log", "forget 2 false"]);
+    assert_eq!(opened, ["forget 2 false", "/a.log"]);
     assert_eq!(pass(&mut tracker, now, &[]), [""; 0]);
 }
 
@@ -114,11 +114,11 @@ fn a_file_is_resumed_only_when_it_is_the_same() {
     let known = [position(1, b"one\n", 4), position(1, b"one\ntwo\n", 6), position(2, b"x", 1)];
     let place = |size, head: &[u8]| tracker(&known).place(node(1), size, head);
     let grown = place(20, b"one\ntwo\nthree\n");
-    assert_eq!(grown, Place { resume: Some(known[1]), gone: vec![known[0]] });
+    assert_eq!(grown, Place { resume: Some(known[1]), gone: vec![(known[0], false)] });
     let other = place(20, b"two\none\n");
-    assert_eq!(other, Place { resume: None, gone: vec![known[1], known[0]] });
+    assert_eq!(other, Place { resume: None, gone: vec![(known[1], false), (known[0], false)] });
     let truncated = place(5, b"one\ntwo\n");
-    assert_eq!(truncated, Place { resume: Some(known[0]), gone: vec![known[1]] });
+    assert_eq!(truncated, Place { resume: Some(known[0]), gone: vec![(known[1], false)] });
     let empty = place(0, b"");
     assert_eq!(empty.resume, None);
 }
@@ -154,7 +154,7 @@ fn more_files_than_may_be_open_are_all_read_in_turn() {
     let actions = tracker.pass(start + GRACE, &files, &[]);
     assert!(matches!(&actions[..], [Action::Park(parked), Action::Open(opening)]
         if *parked == node(5) && opening.node == node(2)));
-    tracker.park(position(5, b"", 5));
+    assert!(tracker.park(position(5, b"", 5), Parked::of(&files[4])));
     let Action::Open(opening) = &actions[1] else { unreachable!() };
     tracker.open(opening, start + GRACE);
     assert_eq!(tracker.waiting(), 1);
@@ -171,14 +171,48 @@ fn more_files_than_may_be_open_are_all_read_in_turn() {
 }
 
 #[test]
-fn a_parked_file_that_is_rotated_is_read_on_if_it_grew_and_forgotten_if_not() {
+fn a_parked_file_that_is_rotated_is_read_on_when_it_grows_and_known_while_it_exists() {
     let now = Instant::now();
-    for (size, expected) in [(5, "forget 5 true"), (6, "rest of /5.log.1")] {
-        let mut tracker = tracker(&[]);
-        tracker.park(position(5, b"", 5));
-        assert_eq!(pass(&mut tracker, now, &[found("/5.log.1", 5, size)]), [expected]);
-        assert!(tracker.wanted().is_empty());
-    }
+    let mut tracker = tracker(&[]);
+    tracker.adopt(position(5, b"", 5), Some(Parked::of(&found("/5.log.1", 5, 5))));
+    assert_eq!(pass(&mut tracker, now, &[found("/5.log.1", 5, 5)]), [""; 0]);
+    assert!(tracker.is_known(node(5)));
+    assert_eq!(pass(&mut tracker, now, &[found("/5.log.1", 5, 6)]), ["rest of /5.log.1"]);
+    tracker.adopt(position(5, b"", 6), Some(Parked::of(&found("/5.log.1", 5, 6))));
+    assert_eq!(pass(&mut tracker, now, &[]), [""; 0]);
+    assert_eq!(tracker.missing().count(), 1);
+    assert_eq!(pass(&mut tracker, now, &[]), ["forget 5 true"]);
+    assert!(!tracker.is_known(node(5)));
+}
+
+#[test]
+fn of_files_that_were_rotated_away_so_many_are_remembered_and_no_more() {
+    let now = Instant::now();
+    let mut tracker = tracker(&[]);
+    let opening = |inode| {
+        let file = found("/a.log.1", inode, 5);
+        Opening::of(&file, Start::Beginning)
+    };
+    let mut park = |inode| {
+        tracker.open(&opening(inode), now);
+        tracker.park(position(inode, b"", 5), Parked::of(&found("/a.log.1", 900, 5)))
+    };
+    assert!((0..MAX_REMEMBERED as u64).all(&mut park));
+    assert!(!park(MAX_REMEMBERED as u64));
+    assert_eq!(tracker.wanted().len(), MAX_REMEMBERED);
+}
+
+#[test]
+fn a_compressed_file_is_opened_only_for_what_is_known_to_be_in_it() {
+    let now = Instant::now();
+    let packed = Found { packed: true, ..found("/a.gz.log", 5, 5) };
+    let mut unknown = tracker(&[]);
+    assert_eq!(pass(&mut unknown, now, std::slice::from_ref(&packed)), [""; 0]);
+    let mut known = tracker(&[position(5, b"", 900)]);
+    assert_eq!(pass(&mut known, now, std::slice::from_ref(&packed)), ["rest of /a.gz.log"]);
+    known.read(node(5), now, true, Reached::End);
+    pass(&mut known, now, &[packed]);
+    assert!(known.is_complete(node(5), now + GRACE), "it cannot grow, although it matches");
 }
 
 #[test]

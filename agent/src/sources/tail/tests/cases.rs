@@ -2,7 +2,10 @@
 
 use std::os::unix::fs::symlink;
 
-use super::*;
+use super::{
+    super::body::tests::{gzip, zstd},
+    *,
+};
 use Step::*;
 
 enum Step {
@@ -11,6 +14,11 @@ enum Step {
     Rename(&'static str, &'static str),
     Copy(&'static str, &'static str),
     Truncate(&'static str),
+    /// Compresses a file, which is gone then, the first name into the second.
+    Gzip(&'static str, &'static str),
+    Zstd(&'static str, &'static str),
+    /// The source's stored positions are on a device with another number.
+    Remount,
     Remove(&'static str),
     Mkdir(&'static str),
     /// Points a symbolic link, the second name, at the first.
@@ -44,6 +52,15 @@ fn escaped(lines: &[Vec<u8>]) -> Vec<String> {
 }
 
 impl Bench {
+    fn pack(&self, from: &str, to: &str, packed: impl Fn(&[u8]) -> Vec<u8>) {
+        let original = self.path(from);
+        let modified = fs::metadata(&original).unwrap().modified().unwrap();
+        fs::write(self.path(to), packed(&fs::read(&original).unwrap())).unwrap();
+        let file = OpenOptions::new().write(true).open(self.path(to)).unwrap();
+        file.set_modified(modified).unwrap();
+        fs::remove_file(original).unwrap();
+    }
+
     fn play(&mut self, step: &Step) {
         match step {
             Append(name, bytes) => self.append(name, bytes),
@@ -51,6 +68,16 @@ impl Bench {
             Copy(from, to) => drop(fs::copy(self.path(from), self.path(to)).unwrap()),
             Truncate(name) => {
                 OpenOptions::new().write(true).open(self.path(name)).unwrap().set_len(0).unwrap();
+            }
+            Gzip(from, to) => self.pack(from, to, gzip),
+            Zstd(from, to) => self.pack(from, to, zstd),
+            Remount => {
+                let moved = |(mut file, offset): (FileId, u64)| {
+                    file.device += 1;
+                    (file, offset)
+                };
+                self.positions =
+                    std::mem::take(&mut self.positions).into_iter().map(moved).collect();
             }
             Remove(name) => fs::remove_file(self.path(name)).unwrap(),
             Mkdir(name) => fs::create_dir(self.path(name)).unwrap(),
@@ -168,7 +195,7 @@ fn no_line_is_lost_or_read_twice_when_a_file_is_rotated() {
             append("a.log", "2\n"), Rename("a.log", "a.log.1"), append("a.log", "3\n"),
             expect(["2", "3"]),
             append("a.log.1", "late\n"), expect(["late"]),
-            append("a.log.1", "end"), expect(["end"]), Gone,
+            append("a.log.1", "end"), expect(["end"]), Remove("a.log.1"), Gone,
             append("a.log", "4\n"), expect(["4"]),
         ]),
         ("rename to a name that matches", &["a.log*"], vec![
@@ -208,7 +235,7 @@ fn no_line_is_lost_or_read_twice_when_a_file_is_rotated() {
             append("1.log", "1\n"), Flip("1.log", "current"), Start, expect(["1"]),
             append("1.log", "2\n"), append("2.log", "3\n"), Flip("2.log", "current"),
             expect(["2", "3"]), append("1.log", "late\n"), expect(["late"]),
-            append("2.log", "4\n"), expect(["4"]), Gone,
+            append("2.log", "4\n"), expect(["4"]), Remove("1.log"), Gone,
         ]),
         ("its directory is replaced", &["d/a.log"], vec![
             Mkdir("d"), append("d/a.log", "1\n"), Start, expect(["1"]),
@@ -230,7 +257,8 @@ fn no_line_is_lost_or_read_twice_over_a_restart() {
         ("rotated", A, vec![
             append("a.log", "1\n2\n"), Start, expect(["1", "2"]), Stop,
             append("a.log", "3\nend"), Rename("a.log", "a.log.1"), append("a.log", "4\n"), Start,
-            expect(["3", "4"]), expect(["end"]), Gone, append("a.log", "5\n"), expect(["5"]),
+            expect(["3", "4"]), expect(["end"]), Remove("a.log.1"), Gone,
+            append("a.log", "5\n"), expect(["5"]),
         ]),
         ("rotated before the first line", A, vec![
             append("a.log", ""), Start, Found, Stop,
@@ -268,6 +296,191 @@ fn no_line_is_lost_or_read_twice_over_a_restart() {
             Remove("a.log"), Start, Gone, append("a.log", "2\n"), expect(["2"]),
         ]),
     ]);
+}
+
+const STAR: &[&str] = &["a.log*"];
+
+#[test]
+#[rustfmt::skip] // one step after the other, not one a line
+fn what_was_not_read_before_a_truncation_is_read_in_the_copy() {
+    play(vec![
+        ("at once", A, vec![
+            append("a.log", "1\n"), Start, expect(["1"]),
+            append("a.log", "2\n"), Copy("a.log", "a.log.1"), Truncate("a.log"),
+            append("a.log", "3\n"), expect(["2", "3"]), append("a.log", "4\n"), expect(["4"]),
+        ]),
+        ("at once, the copy matches", STAR, vec![
+            append("a.log", "1\n"), Start, expect(["1"]),
+            append("a.log", "2\n"), Copy("a.log", "a.log.1"), Truncate("a.log"),
+            append("a.log", "3\n"), expect(["2", "3"]), append("a.log", "4\n"), expect(["4"]),
+        ]),
+        ("over and over", A, vec![
+            append("a.log", "#head\n1\n"), Start, expect(["#head", "1"]),
+            append("a.log", "2\n"), Copy("a.log", "a.log.1"), Truncate("a.log"),
+            append("a.log", "#head\n3\n"), expect(["2", "#head", "3"]),
+            append("a.log", "4\n"), Rename("a.log.1", "a.log.2"), Copy("a.log", "a.log.1"),
+            Truncate("a.log"), append("a.log", "#head\n5\n"), expect(["4", "#head", "5"]),
+            append("a.log", "6\n"), Remove("a.log.2"), Rename("a.log.1", "a.log.2"),
+            Copy("a.log", "a.log.1"), Truncate("a.log"), expect(["6"]),
+        ]),
+        ("over and over, the copies match", STAR, vec![
+            append("a.log", "#head\n1\n"), Start, expect(["#head", "1"]),
+            append("a.log", "2\n"), Copy("a.log", "a.log.1"), Truncate("a.log"),
+            append("a.log", "#head\n3\n"), expect(["2", "#head", "3"]),
+            append("a.log", "4\n"), Rename("a.log.1", "a.log.2"), Copy("a.log", "a.log.1"),
+            Truncate("a.log"), append("a.log", "#head\n5\n"), expect(["4", "#head", "5"]),
+            append("a.log", "6\n"), Remove("a.log.2"), Rename("a.log.1", "a.log.2"),
+            Copy("a.log", "a.log.1"), Truncate("a.log"), expect(["6"]),
+        ]),
+        ("always over the same copy", STAR, vec![
+            append("a.log", "1\n"), Start, expect(["1"]),
+            Copy("a.log", "a.log.1"), Truncate("a.log"), append("a.log", "2\n3\n"),
+            expect(["2", "3"]),
+            append("a.log", "4\n"), Copy("a.log", "a.log.1"), Truncate("a.log"),
+            append("a.log", "5\n"), expect(["4", "5"]),
+        ]),
+        ("a copy of what goes on", STAR, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Copy("a.log", "a.log.bak"),
+            append("a.log", "2\n"), expect(["2"]), Stop, Start, append("a.log", "3\n"),
+            expect(["3"]), Remove("a.log"), append("a.log", "4\n"), expect(["4"]),
+        ]),
+        ("the copy was made before the last line", STAR, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Copy("a.log", "a.log.1"),
+            append("a.log", "2\n"), expect(["2"]), Truncate("a.log"), append("a.log", "3\n"),
+            expect(["3"]),
+        ]),
+        ("in a line", A, vec![
+            append("a.log", "1\npa"), Start, expect(["1"]),
+            append("a.log", "rt\n2"), Copy("a.log", "a.log.1"), Truncate("a.log"),
+            append("a.log", "3\n"), any_order(["part", "3", "2"]),
+        ]),
+        ("while down", A, vec![
+            append("a.log", "1\n2\n"), Start, expect(["1", "2"]), Stop,
+            append("a.log", "3\n"), Copy("a.log", "a.log.1"), Truncate("a.log"),
+            append("a.log", "4\n"), Start, expect(["3", "4"]), Stop, Start,
+        ]),
+        ("while down, the copy matches", STAR, vec![
+            append("a.log", "1\n2\n"), Start, expect(["1", "2"]), Stop,
+            append("a.log", "3\n"), Copy("a.log", "a.log.1"), Truncate("a.log"),
+            append("a.log", "4\n"), Start, expect(["3", "4"]), Stop, Start,
+        ]),
+        ("while down, and written beyond the old end", A, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Stop,
+            append("a.log", "2\n"), Copy("a.log", "a.log.1"), Truncate("a.log"),
+            append("a.log", "3\n4\n5\n"), Start, expect(["2", "3", "4", "5"]),
+        ]),
+        ("between copy and truncation, down", STAR, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), append("a.log", "2\n"), Stop,
+            Copy("a.log", "a.log.1"), Start, expect(["2"]), Stop, Truncate("a.log"),
+            append("a.log", "3\n"), Start, expect(["3"]),
+        ]),
+        ("twice while down", A, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Stop,
+            append("a.log", "2\n"), Copy("a.log", "a.log.1"), Truncate("a.log"),
+            append("a.log", "3\n"), Rename("a.log.1", "a.log.2"), Copy("a.log", "a.log.1"),
+            Truncate("a.log"), append("a.log", "4\n"), Start, any_order(["2", "3", "4"]),
+        ]),
+        ("twice while down, the copies match", STAR, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Stop,
+            append("a.log", "2\n"), Copy("a.log", "a.log.1"), Truncate("a.log"),
+            append("a.log", "3\n"), Rename("a.log.1", "a.log.2"), Copy("a.log", "a.log.1"),
+            Truncate("a.log"), append("a.log", "4\n"), Start, any_order(["2", "3", "4"]),
+        ]),
+    ]);
+}
+
+#[test]
+#[rustfmt::skip] // one step after the other, not one a line
+fn compressed_moved_and_unseen_files_are_read_to_their_end_and_never_raw() {
+    play(vec![
+        ("compressed while down", A, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Stop,
+            append("a.log", "2\nend"), Rename("a.log", "a.log.1"), Gzip("a.log.1", "a.log.1.gz"),
+            append("a.log", "3\n"), Start, any_order(["2", "3", "end"]), Stop, Start,
+        ]),
+        ("compressed while down, it matches", STAR, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Stop,
+            append("a.log", "2\n"), Rename("a.log", "a.log.1"), Zstd("a.log.1", "a.log.1.zst"),
+            append("a.log", "3\n"), Start, any_order(["2", "3"]), Stop, Start,
+        ]),
+        ("compressed while down, and not created again", STAR, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Stop,
+            append("a.log", "2\n"), Rename("a.log", "a.log.1"), Zstd("a.log.1", "a.log.1.zst"),
+            Start, expect(["2"]), append("a.log", "3\n"), expect(["3"]),
+        ]),
+        ("compressed by and by", STAR, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Rename("a.log", "a.log.1"),
+            append("a.log", "2\n"), expect(["2"]), Gzip("a.log.1", "a.log.2.gz"),
+            Rename("a.log", "a.log.1"), append("a.log", "3\n"), expect(["3"]),
+        ]),
+        ("copied, truncated and compressed while down", A, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Stop, append("a.log", "2\n"),
+            Copy("a.log", "a.log.1"), Truncate("a.log"), Gzip("a.log.1", "a.log.1.gz"),
+            append("a.log", "3\n"), Start, expect(["2", "3"]),
+        ]),
+        ("an alien compressed file", STAR, vec![
+            append("x", "old\n"), Gzip("x", "a.log.7.gz"), append("a.log", "1\n"),
+            Start, expect(["1"]), append("x", "old\n"), Gzip("x", "a.log.6"),
+            append("a.log", "2\n"), expect(["2"]),
+        ]),
+        ("rotated twice while down", A, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Stop,
+            append("a.log", "2\n"), Rename("a.log", "a.log.2"),
+            append("a.log", "3\n"), Rename("a.log", "a.log.1"), append("a.log", "4\n"), Start,
+            any_order(["2", "3", "4"]), Stop, Start,
+        ]),
+        ("rotated twice and compressed while down", A, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Stop,
+            append("a.log", "2\n"), Rename("a.log", "a.log.2"), Gzip("a.log.2", "a.log.2.gz"),
+            append("a.log", "3\n"), Rename("a.log", "a.log.1"), append("a.log", "4\n"), Start,
+            any_order(["2", "3", "4"]),
+        ]),
+        ("dates instead of numbers", A, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Stop,
+            append("a.log", "2\n"), Rename("a.log", "a.log-20261120"),
+            append("a.log", "3\n"), Rename("a.log", "a.log-20261121"), append("a.log", "4\n"),
+            Start, any_order(["2", "3", "4"]),
+        ]),
+        ("old files that were there before", A, vec![
+            append("a.log.2", "older\n"), append("a.log.1", "old\n"), append("a.log", "1\n"),
+            Start, expect(["1"]), Stop, append("a.log", "2\n"), Rename("a.log.2", "a.log.3"),
+            Rename("a.log.1", "a.log.2"), Rename("a.log", "a.log.1"), append("a.log", "3\n"),
+            Start, expect(["2", "3"]),
+        ]),
+        ("the device has another number", STAR, vec![
+            append("a.log", "1\n"), append("a.log.1", "0\n"), Start, any_order(["0", "1"]), Stop,
+            Remount, append("a.log", "2\n"), Start, expect(["2"]), Stop, Remount, Start,
+            append("a.log", "3\n"), expect(["3"]),
+        ]),
+        ("moved to another disk while down", STAR, vec![
+            append("a.log", "1\n"), Start, expect(["1"]), Stop, append("a.log", "2\n"),
+            Copy("a.log", "a.log.1"), Remove("a.log"), append("a.log", "3\n"), Start,
+            any_order(["2", "3"]),
+        ]),
+        ("deleted and created again, the same beginning", STAR, vec![
+            append("a.log", "#head\n1\n"), Start, expect(["#head", "1"]), Stop,
+            append("x", "y"), Remove("a.log"), append("z", "y"), append("a.log", "#head\n1\n2\n"),
+            Start, expect(["#head", "1", "2"]),
+        ]),
+    ]);
+}
+
+#[test]
+fn without_any_report_of_the_system_nothing_is_missed() {
+    let mut bench = Bench::new(STAR);
+    bench.config.watch = Watch::Poll;
+    bench.append("a.log", "1\n");
+    bench.start();
+    assert_eq!(bench.next_lines(1), ["1"]);
+    bench.append("a.log", "2\n");
+    bench.rename("a.log", "a.log.1");
+    bench.append("a.log", "3\n");
+    assert_eq!(bench.next_lines(2), ["2", "3"]);
+    bench.play(&Copy("a.log", "a.log.2"));
+    bench.play(&Truncate("a.log"));
+    bench.append("a.log", "4\n");
+    assert_eq!(bench.next_lines(1), ["4"]);
+    bench.finish();
 }
 
 #[test]

@@ -22,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Start, TailConfig, start};
+use super::{Start, TailConfig, Watch, start};
 use crate::sources::{Phase, SourceStats};
 
 /// What takes longer than this will not happen.
@@ -243,5 +243,11 @@ fn an_unreadable_file_hides_no_other_and_is_counted() {
     bench.start();
     assert_eq!(bench.next_lines(1), ["1"]);
     assert!(bench.stats().read_errors.load(Relaxed) > 0);
+    assert_eq!(bench.stats().unreadable_paths.load(Relaxed), 1);
+    fs::remove_file(bench.path("loop")).unwrap();
+    let stats = Arc::clone(&bench.running.as_ref().unwrap().stats);
+    until("it is no trouble any more", || stats.unreadable_paths.load(Relaxed) == 0);
+    bench.append("loop", "2\n");
+    assert_eq!(bench.next_lines(1), ["2"]);
     bench.finish();
 }

@@ -1,6 +1,7 @@
 //! Tailing when the pipeline is slow, files are many, and everything happens at once.
 
 use super::*;
+use std::{path::Path, sync::atomic::AtomicUsize};
 
 #[test]
 fn a_stop_is_prompt_although_nobody_takes_the_lines() {
@@ -100,4 +101,78 @@ fn every_line_of_a_busy_log_comes_once_through_rotations_and_restarts() {
     let expected = (0..LINES).map(|line| format!("line {line:06} {}", "x".repeat(line % 97)));
     assert!(lines.into_iter().eq(expected));
     bench.finish();
+}
+
+/// Writes numbered lines into `a.log`, and rotates it by `copytruncate`, under numbers that grow
+/// with age. Eight are kept, and half of one may be unread.
+fn copytruncate(dir: &Path, lines: usize, each: usize, seen: &AtomicUsize) {
+    let name = |n: usize| dir.join(format!("a.log.{n}"));
+    let mut file = OpenOptions::new().append(true).create(true).open(dir.join("a.log")).unwrap();
+    for line in 0..lines {
+        file.write_all(format!("line {line:06} {}\n", "x".repeat(line % 97)).as_bytes()).unwrap();
+        if line % each == each - 1 {
+            until("it was read", || {
+                let seen = seen.load(Relaxed);
+                seen > 0 && seen + each / 2 > line
+            });
+            (1..8).rev().for_each(|n| drop(fs::rename(name(n), name(n + 1))));
+            fs::copy(dir.join("a.log"), name(1)).unwrap();
+            file.set_len(0).unwrap();
+        }
+    }
+}
+
+/// Up to which line nothing is missing.
+fn whole(lines: &[String]) -> usize {
+    let mut there = vec![false; lines.len() + 1];
+    for line in lines {
+        let number: usize = line[5..11].parse().unwrap();
+        there.get_mut(number).into_iter().for_each(|there| *there = true);
+    }
+    there.iter().position(|there| !there).unwrap_or_default()
+}
+
+fn busy_copytruncate(pattern: &str, pace: u64) {
+    const LINES: usize = 20_000;
+    let mut bench = Bench::new(&[pattern]);
+    let (dir, seen) = (bench.dir.path().to_owned(), Arc::new(AtomicUsize::new(0)));
+    bench.append("a.log", "");
+    let read = Arc::clone(&seen);
+    let writer = thread::spawn(move || copytruncate(&dir, LINES, 499, &read));
+    let mut lines = Vec::new();
+    let mut dice = pace;
+    while lines.len() < LINES {
+        bench.start();
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_041) % 100_003;
+        let enough = (lines.len() + 1 + dice as usize % 900).min(LINES) - lines.len();
+        for stopped in [false, true] {
+            if stopped {
+                bench.stop();
+            }
+            let wanted = lines.len() + if stopped { 0 } else { enough };
+            loop {
+                lines.append(&mut bench.next_lines(usize::from(lines.len() < wanted)));
+                seen.store(whole(&lines), Relaxed);
+                if lines.len() >= wanted {
+                    break;
+                }
+            }
+        }
+    }
+    writer.join().unwrap();
+    lines.sort();
+    let expected = (0..LINES).map(|line| format!("line {line:06} {}", "x".repeat(line % 97)));
+    let first = lines.iter().zip(expected.clone()).position(|(a, b)| *a != b);
+    assert!(lines.into_iter().eq(expected), "first at {first:?}");
+    bench.finish();
+}
+
+#[test]
+fn every_line_of_a_busy_log_comes_once_through_copytruncate_and_restarts() {
+    busy_copytruncate("a.log", 1);
+}
+
+#[test]
+fn every_line_of_a_busy_log_comes_once_through_copytruncate_with_copies_that_match() {
+    busy_copytruncate("a.log*", 2);
 }
