@@ -8,14 +8,17 @@ use std::{
     io::Write,
     net::{TcpListener, TcpStream},
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
 /// A port for an agent that is killed and started again: none that the system gives to clients
 /// meanwhile.
 pub fn lasting_port() -> u16 {
+    static TURN: AtomicU64 = AtomicU64::new(0);
     let first = u64::from(std::process::id()).wrapping_mul(7919) % 20_000;
     (0..20_000)
+        .map(|_| TURN.fetch_add(1, Ordering::Relaxed))
         .map(|n| 10_000 + ((first + n * 37) % 20_000) as u16)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("some port is free")
