@@ -53,6 +53,10 @@ pub enum Command {
     /// user that the agent runs as. Keep a copy of the file, offline and encrypted: no other key can
     /// ever be enrolled under the same agent name.
     Key(ReportArgs),
+    /// Print what shadow mode found out about the old syslog feed
+    ///
+    /// One row a period, the sum, and what it means. Needs [shadow] in the configuration.
+    Shadow(ShadowArgs),
     /// Ask the running agent what it is doing: ledger, spool, and each source
     ///
     /// Exit code 0 if all is well, 1 if something needs attention (no node connected, sources held
@@ -92,6 +96,20 @@ pub struct ReportArgs {
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// What to tell of shadow mode.
+#[derive(Debug, Args)]
+pub struct ShadowArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for help")]
+    pub report: ReportArgs,
+    /// Leave out what lies before: 24h, 7d, 2026-11-21 or 2026-11-21T10 (UTC)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Exit with 1 if the old way lost or altered a line, or carried one that nobody sealed
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// Which running agent to ask.
@@ -191,6 +209,7 @@ mod tests {
             "logseal-agent try --source kong /var/log/kong/access.log",
             "logseal-agent try --format nginx-json --json --lines 100 -",
             "logseal-agent key",
+            "logseal-agent shadow --config a.toml --json --since 24h --check",
             "logseal-agent status --json",
             "logseal-agent top --delay 2",
             "logseal-agent tap --source kong -n 10 --json",

@@ -25,6 +25,7 @@ pub mod pulse;
 pub mod run;
 pub mod seal_key;
 pub mod seal_loop;
+pub mod shadow;
 pub mod sources;
 pub mod spool;
 pub mod tickets;

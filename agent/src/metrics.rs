@@ -87,6 +87,29 @@ pub struct Metrics {
     pub uplink_in_flight: Gauge,
     /// `certificate_expires_seconds`.
     pub certificate_expires: Gauge,
+    /// `receipted_size`.
+    pub receipted_size: Gauge,
+    /// `shadow_…`.
+    pub shadow: ShadowMetrics,
+}
+
+/// What shadow mode found out about the old feed.
+#[derive(Clone, Debug, Default)]
+pub struct ShadowMetrics {
+    /// `shadow_delivered_total`.
+    pub delivered: Counter,
+    /// `shadow_lost_total`.
+    pub lost: Counter,
+    /// `shadow_altered_total`.
+    pub altered: Counter,
+    /// `shadow_duplicated_total`.
+    pub duplicated: Counter,
+    /// `shadow_only_there_total`.
+    pub only_there: Counter,
+    /// `shadow_not_compared_total`.
+    pub not_compared: Counter,
+    /// `shadow_dropped_here_total`.
+    pub dropped_here: Counter,
 }
 
 /// A histogram of seconds.
@@ -106,6 +129,7 @@ impl Metrics {
         self.register_log(&mut all);
         self.register_spool(&mut all);
         self.register_uplink(&mut all);
+        self.shadow.register(&mut all);
         all.register_collector(Box::new(Sources(sources)));
         all
     }
@@ -214,6 +238,27 @@ impl Metrics {
             "The last second of the agent's certificate, seconds since 1970",
             self.certificate_expires.clone(),
         );
+        all.register(
+            "receipted_size",
+            "Records of the log in front of the first without a verified receipt",
+            self.receipted_size.clone(),
+        );
+    }
+}
+
+impl ShadowMetrics {
+    fn register(&self, all: &mut Registry) {
+        for (name, help, counter) in [
+            ("shadow_delivered", "Lines that the old way delivered as they were", &self.delivered),
+            ("shadow_lost", "Lines that the old way lost", &self.lost),
+            ("shadow_altered", "Lines that the old way altered", &self.altered),
+            ("shadow_duplicated", "Lines that the old way delivered again", &self.duplicated),
+            ("shadow_only_there", "Lines of the old feed that nobody sealed", &self.only_there),
+            ("shadow_not_compared", "Lines of either side not compared", &self.not_compared),
+            ("shadow_dropped_here", "Messages dropped by our shadow listener", &self.dropped_here),
+        ] {
+            all.register(name, help, counter.clone());
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     fatal::Alarm,
     leaves::LeafHashes,
     metrics::Metrics,
+    shadow::Inlet,
     spool::{Ended, Inbox, Item},
 };
 
@@ -61,6 +62,8 @@ pub struct SealLoop {
     pub inbox: Arc<Inbox>,
     /// Where leaf hashes wait for the batch's receipt.
     pub leaves: Arc<LeafHashes>,
+    /// Where sealed lines are compared with an old feed.
+    pub shadow: Option<Inlet>,
     /// What it counts.
     pub metrics: Metrics,
     /// Where it says whose lines were sealed.
@@ -100,7 +103,7 @@ impl SealLoop {
                     if let SourceEvent::Chunk(chunk) = &event {
                         first.arrived(chunk.received, self.pipeline.deadline_ms());
                     }
-                    self.pipeline.handle_event(event, now);
+                    self.take(event, now);
                 }
                 Ok(None) => break,
                 Err(_) => self.pipeline.handle_time(now),
@@ -110,6 +113,20 @@ impl SealLoop {
         let now = self.clock.now();
         self.pipeline.handle_stop(now);
         self.forward(&mut first, now)
+    }
+
+    fn take(&mut self, event: SourceEvent, now: Now) {
+        match (&mut self.shadow, event) {
+            (Some(inlet), SourceEvent::Chunk(chunk)) if inlet.wants(chunk.source) => {
+                let numbers = self.pipeline.handle_lines(&chunk, now);
+                inlet.sealed(chunk, numbers);
+            }
+            (Some(inlet), event) => {
+                inlet.observe(&event);
+                self.pipeline.handle_event(event, now);
+            }
+            (None, event) => self.pipeline.handle_event(event, now),
+        }
     }
 
     fn forward(&mut self, first: &mut FirstReceived, now: Now) -> Result<(), Ended> {

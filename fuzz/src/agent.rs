@@ -5,6 +5,7 @@ use pipeline::{
     Extractor, Format, LogPosition, Now, Pipeline, RecordSettings, Sealing, SourceSettings,
     extract::{UserTable, Wanted},
     line::{Chunk, ChunkOrigin, LineSpan, SourceEvent, SourceId},
+    shadow::{Matcher, Ours, Report, Settings},
 };
 use record::{
     UnixMillis, UnixSeconds,
@@ -30,6 +31,31 @@ pub fn extract(data: &[u8]) {
         assert!(access.fields.iter().all(|(_, value)| !value.is_empty()));
         if let Some(time) = access.time {
             assert_eq!(time.to_string().len(), 24, "a time that a header can hold");
+        }
+    }
+}
+
+/// Whatever both sides say, every line is counted once. The first byte of each line chooses the
+/// side and lets time pass.
+pub fn shadow(data: &[u8]) {
+    let settings = Settings { period_s: 60, settle_ms: 1000, max_pending: 30, examples: 3 };
+    let at = |ms: u64| Now { monotonic_ms: ms, wall: UnixMillis(1_795_248_147_000 + ms) };
+    let (mut matcher, mut ms) = (Matcher::new(settings, at(0)), 0);
+    let lines = data.split(|byte| *byte == b'\n').filter_map(<[u8]>::split_first);
+    for (record, (choice, line)) in (0..).zip(lines) {
+        ms += u64::from(choice >> 2) * 40;
+        matcher.advance(at(ms));
+        let (format, syslog) = (extractor(Format::Kong), choice & 2 > 0);
+        let source = SourceSettings { name: "kong".into(), format, syslog };
+        let ours = Ours { line, source: &source, record, end: record + 1 };
+        match choice & 1 {
+            0 => matcher.theirs(line, at(ms)),
+            _ => matcher.ours(&ours, at(ms)),
+        }
+        assert!(matcher.open().all(Report::adds_up));
+        while let Some(report) = matcher.poll_settled() {
+            assert!(report.adds_up());
+            let _ = report.to_string();
         }
     }
 }

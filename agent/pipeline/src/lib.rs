@@ -11,6 +11,7 @@ pub mod frame;
 pub mod line;
 pub mod pipeline;
 pub mod relp;
+pub mod shadow;
 
 pub use entries::{MAX_LINE, RecordSettings, SourceSettings};
 pub use extract::{Extractor, Format};

@@ -10,7 +10,7 @@ use record::{
     Origin, UnixMillis, UnixSeconds,
     batch::{BatchBuilder, Codec, Sealed},
     crypto::SigningKey,
-    merkle::Frontier,
+    merkle::{EntryIndex, Frontier},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -160,7 +160,7 @@ impl Pipeline {
     /// Takes what a source says. Batches that become full on the way are sealed.
     pub fn handle_event(&mut self, event: SourceEvent, now: Now) {
         match event {
-            SourceEvent::Chunk(chunk) => self.handle_chunk(&chunk, now),
+            SourceEvent::Chunk(chunk) => self.handle_chunk(&chunk, now, |_| {}),
             SourceEvent::Refingerprint { source, old, new } => {
                 if let Some(offset) = self.reached.remove(&(source, old)) {
                     self.reached.insert((source, new), offset);
@@ -181,6 +181,16 @@ impl Pipeline {
             SourceEvent::Configure { source, settings } => self.configure(source, settings),
         }
         self.handle_time(now);
+    }
+
+    /// Takes lines as [`Pipeline::handle_event`] does, and tells which record each of them begins,
+    /// and last which one would be next.
+    pub fn handle_lines(&mut self, chunk: &Chunk, now: Now) -> Vec<EntryIndex> {
+        let mut numbers = Vec::with_capacity(chunk.lines.len() + 1);
+        self.handle_chunk(chunk, now, |number| numbers.push(number));
+        numbers.push(self.batch.next());
+        self.handle_time(now);
+        numbers
     }
 
     /// Seals what has waited long enough, and a heartbeat after a long silence.
@@ -215,7 +225,7 @@ impl Pipeline {
         self.ready.pop_front()
     }
 
-    fn handle_chunk(&mut self, chunk: &Chunk, now: Now) {
+    fn handle_chunk(&mut self, chunk: &Chunk, now: Now, mut begun: impl FnMut(EntryIndex)) {
         let settings = Arc::clone(&self.settings);
         let source = &settings.sources[usize::from(chunk.source.0)];
         let (file, peer, transport) = match &chunk.origin {
@@ -231,6 +241,7 @@ impl Pipeline {
                 line: &chunk.bytes[span.start as usize..span.end as usize],
             };
             let mut before = self.batch.len();
+            begun(self.batch.next());
             while settings.append(&mut self.batch, &incoming) == Appended::NoRoom {
                 assert!(!self.batch.is_empty(), "an empty batch has room for every line");
                 self.seal(now);

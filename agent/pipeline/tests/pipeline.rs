@@ -320,3 +320,16 @@ fn a_source_that_is_changed_while_it_runs_keeps_what_was_read_before() {
     }
     assert_eq!(entries.len(), 3);
 }
+
+#[test]
+fn each_line_is_told_which_record_it_begins() {
+    let mut pipeline = pipeline(SEALING);
+    let long = vec![b'x'; 150_000];
+    let numbers = pipeline.handle_lines(&chunk(&[b"a", &long, b"", b"b"]), now(0));
+    let numbers: Vec<u64> = numbers.iter().map(|number| number.0).collect();
+    assert_eq!(numbers, [0, 1, 4, 5, 6]);
+    let lines: Vec<Vec<u8>> = (0..250u32).map(|n| n.to_string().into_bytes()).collect();
+    let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
+    let numbers = pipeline.handle_lines(&chunk(&lines), now(1));
+    assert!(numbers.iter().map(|number| number.0).eq(6..=256), "across batches");
+}

@@ -8,7 +8,7 @@ use service::{clock, config::ConfigError, exit};
 
 use crate::{
     cli::ReportArgs,
-    config::{Config, RelpSettings, SourceConfig, SourceKind},
+    config::{Config, RelpSettings, ShadowConfig, SourceConfig, SourceKind},
     prepare,
     seal_key::SealKey,
 };
@@ -78,6 +78,9 @@ impl Report {
         for source in &config.sources {
             self.source(config, source);
         }
+        if let Some(shadow) = &config.shadow {
+            self.shadow(config, shadow);
+        }
         if let Some(address) = config.metrics {
             self.summary.push(format!("metrics at http://{address}/metrics"));
         }
@@ -106,6 +109,21 @@ impl Report {
                 .push(format!("{dir} has {free} MiB free, less than the spool's {max} MiB"));
         }
         self.summary.push(format!("spool {} of up to {} MiB", dir.display(), max >> 20));
+    }
+
+    fn shadow(&mut self, config: &Config, shadow: &ShadowConfig) {
+        let dir = &shadow.dir;
+        if let Err(problem) = writable(dir) {
+            self.problems.push(config.error("shadow.dir", problem).to_string());
+        }
+        let ways = [
+            shadow.udp.map(|address| format!("udp {address}")),
+            shadow.tcp.map(|address| format!("tcp {address}")),
+            shadow.file.clone(),
+        ];
+        let ways: Vec<String> = ways.into_iter().flatten().collect();
+        let (ways, dir) = (ways.join(", "), dir.display());
+        self.summary.push(format!("shadow mode: old feed from {ways}; reports in {dir}"));
     }
 
     fn source(&mut self, config: &Config, source: &SourceConfig) {

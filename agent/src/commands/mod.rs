@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod key;
+pub mod shadow;
 mod status;
 mod tap;
 #[cfg(feature = "top")]
@@ -36,6 +37,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Check(args) => check::execute(&args),
         Command::Try(args) => try_lines::execute(&args),
         Command::Key(args) => exit::code(PROGRAM, key::execute(&args)),
+        Command::Shadow(args) => shadow::execute(&args),
         Command::Status(args) => status::execute(&args),
         Command::Tap(args) => tap::execute(&args),
         #[cfg(feature = "top")]

@@ -47,6 +47,7 @@ impl Config {
             at.number("spool.max_mib", written.spool.max_mib, 1024, 64..=1 << 20, "MiB")?;
         let sources = at.sources(written.source, &tls)?;
         let metrics = written.metrics.map(|metrics| at.metrics(&metrics.listen)).transpose()?;
+        let shadow = written.shadow.map(|shadow| at.shadow(shadow, &sources)).transpose()?;
         Ok(Config {
             name,
             policy,
@@ -62,6 +63,7 @@ impl Config {
             spool: SpoolConfig { dir: written.spool.dir, max_bytes: max_mib << 20 },
             sources,
             metrics,
+            shadow,
             source,
         })
     }

@@ -6,6 +6,7 @@
 mod formats;
 mod meaning;
 mod relp;
+mod shadow;
 mod sources;
 mod written;
 
@@ -16,6 +17,8 @@ use pipeline::{Extractor, Sealing};
 use record::{AgentName, Origin, entry::Enterprise, policy::Policy};
 use service::config::{ConfigError, Source};
 use tokio_rustls::rustls::pki_types::ServerName;
+
+pub use shadow::ShadowConfig;
 
 use crate::{
     prepare::Listener,
@@ -59,6 +62,8 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// Where metrics are served; always loopback.
     pub metrics: Option<SocketAddr>,
+    /// What is compared with an old feed, if anything is.
+    pub shadow: Option<ShadowConfig>,
 }
 
 /// Where sealed batches wait for their receipts.
@@ -213,6 +218,7 @@ impl Config {
             ("seal", self.seal_key != other.seal_key || self.sealing != other.sealing),
             ("spool", self.spool != other.spool),
             ("metrics", self.metrics != other.metrics),
+            ("shadow", self.shadow != other.shadow),
         ];
         changed.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }

@@ -22,6 +22,7 @@ pub(super) struct Written {
     #[serde(default)]
     pub(super) source: Sources,
     pub(super) metrics: Option<Metrics>,
+    pub(super) shadow: Option<Shadow>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,4 +114,23 @@ pub(super) struct Syslog {
 #[serde(deny_unknown_fields)]
 pub(super) struct Metrics {
     pub(super) listen: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Shadow {
+    #[serde(default)]
+    pub(super) sources: Vec<String>,
+    #[serde(default)]
+    pub(super) hosts: Vec<String>,
+    pub(super) udp: Option<String>,
+    pub(super) tcp: Option<String>,
+    pub(super) file: Option<String>,
+    pub(super) dir: PathBuf,
+    pub(super) keep_days: Option<u64>,
+    pub(super) settle_s: Option<u64>,
+    pub(super) period_s: Option<u64>,
+    pub(super) max_pending: Option<u64>,
+    pub(super) examples: Option<u64>,
+    pub(super) rcvbuf_kib: Option<u64>,
 }

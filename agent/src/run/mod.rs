@@ -8,6 +8,8 @@ mod certificates;
 mod report;
 mod sources;
 
+pub(crate) use sources::settings;
+
 use std::{
     io,
     sync::{
@@ -40,6 +42,7 @@ use crate::{
     pulse::Pulse,
     seal_key::SealKey,
     seal_loop::{Clock, MAX_EVENTS, SealLoop},
+    shadow,
     sources::listener,
     spool::{Inbox, Owner, SourceNames, Spool, SpoolError, SpoolOptions, Writer, WriterParts},
     tickets::Tickets,
@@ -220,6 +223,8 @@ impl Agent {
         let backlog = self.spool.backlog();
         let waiting = backlog.end.0.saturating_sub(backlog.base.0);
         self.metrics.spool_records_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.metrics.receipted_size.set(i64::try_from(backlog.base.0).unwrap_or(i64::MAX));
+        let (inlet, shadow) = shadow::start(&self.config, &self.board, &self.metrics).unzip();
         let feed = Feed {
             reader: self.spool.reader(),
             durable: durably,
@@ -247,6 +252,7 @@ impl Agent {
             events,
             inbox: Arc::clone(&inbox),
             leaves,
+            shadow: inlet,
             metrics: self.metrics.clone(),
             board: self.board,
             tap: self.tap,
@@ -262,8 +268,9 @@ impl Agent {
             alarm: alarm.clone(),
         };
         let machine = || RunError::machine("start a thread");
-        let threads =
+        let mut threads =
             vec![Writer::start(writer).map_err(machine())?, seal.start().map_err(machine())?];
+        threads.extend(shadow);
         let (config, certificates) = (self.config, self.certificates);
         let uplink = Uplink::new(settings, feed);
         Ok(Running { config, certificates, uplink, sources, threads, inbox })
@@ -295,7 +302,7 @@ struct Running {
     certificates: Certificates,
     uplink: Uplink,
     sources: Sources,
-    /// The spool's and the seal's.
+    /// The spool's and the seal's, and shadow mode's.
     threads: Vec<JoinHandle<()>>,
     inbox: Arc<Inbox>,
 }
@@ -375,7 +382,7 @@ fn pipeline(config: &Config, key: SigningKey, spool: &Spool, clock: Clock) -> Pi
         agent: config.name.clone(),
         enterprise: config.enterprise,
         host: config.host.clone(),
-        sources: config.sources.iter().map(sources::settings).collect(),
+        sources: config.sources.iter().map(settings).collect(),
     };
     let (sealing, origin) = (config.sealing, config.origin.clone());
     Pipeline::new(settings, sealing, origin, key, spool.log(), clock.now())

@@ -287,7 +287,7 @@ impl Sources {
 }
 
 /// How a source's lines become records.
-pub(super) fn settings(source: &SourceConfig) -> SourceSettings {
+pub(crate) fn settings(source: &SourceConfig) -> SourceSettings {
     SourceSettings {
         name: source.name.clone(),
         format: source.format.clone(),

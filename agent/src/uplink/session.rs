@@ -234,6 +234,7 @@ impl<'a> Session<'a> {
             metrics.last_receipt.set(i64::try_from(now.seconds().0).unwrap_or(i64::MAX));
             self.settings.board.receipted(reached.size, now);
             let (seq, base, root) = (reached.seq, reached.size, Some(reached.root));
+            metrics.receipted_size.set(i64::try_from(base.0).unwrap_or(i64::MAX));
             self.progress.set(Progress { seq, base, root });
             self.inbox.release(seq);
         }

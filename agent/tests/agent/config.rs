@@ -308,3 +308,55 @@ fn a_key_is_made_once_and_never_beside_what_another_sealed() {
     let error = load_or_create(&config).unwrap_err();
     assert!(matches!(error, KeyCommandError::Lost { .. }), "{error}");
 }
+
+/// A machine with a `[shadow]` table.
+fn shadow(table: &str) -> Machine {
+    let mut machine = Machine::new();
+    let dir = machine.dir.path().join("lib/shadow");
+    machine.text.push_str(&format!("\n[shadow]\ndir = {dir:?}\n{table}\n"));
+    machine
+}
+
+#[test]
+fn shadow_mode_is_off_unless_it_is_asked_for_and_its_mistakes_are_named() {
+    assert!(Config::load(&Machine::new().file()).unwrap().shadow.is_none());
+    let machine = shadow("udp = \"0.0.0.0:5514\"\nsources = [\"kong\"]");
+    machine.make_key();
+    let report = check(&machine.file());
+    assert!(report.ok, "{:?}", report.problems);
+    assert!(report.summary.join("\n").contains("shadow mode: old feed from udp 0.0.0.0:5514"));
+    let config = Config::load(&machine.file()).unwrap().shadow.unwrap();
+    let settings = config.settings;
+    assert_eq!((settings.period_s, settings.settle_ms, settings.examples), (3600, 60_000, 20));
+    assert_eq!((settings.max_pending, config.keep_days), (100_000, 90));
+    for (table, said) in [
+        ("", "set udp, tcp or file"),
+        ("udp = \"5514\"", "shadow.udp: '5514' is not an address"),
+        ("file = \"old.log\"", "shadow.file: 'old.log' is not an absolute path"),
+        ("tcp = \"127.0.0.1:1\"\nsources = [\"kongo\"]", "there is no source 'kongo'"),
+        ("tcp = \"127.0.0.1:1\"\nperiod_s = 7000", "no whole part of a day"),
+        ("tcp = \"127.0.0.1:1\"\nsettle_s = 0", "shadow.settle_s: 0 is out of bounds"),
+        ("tcp = \"127.0.0.1:1\"\nseconds = 1", "unknown field"),
+    ] {
+        let problems = check(&shadow(table).file()).problems.join("\n");
+        assert!(problems.contains(said), "{table}: {problems}");
+    }
+}
+
+#[test]
+fn the_example_of_shadow_mode_is_right() {
+    let mut machine = Machine::new();
+    let (before, table) = machine.text.split_once("# [shadow]").unwrap();
+    let keys = table.lines().map(|line| match line.strip_prefix("# ") {
+        Some(key) if key.contains(" = ") && !key.contains(": ") => format!("{key}\n"),
+        _ => String::new(),
+    });
+    machine.text = format!("{before}\n[shadow]\n{}", keys.collect::<String>());
+    let written = Config::load(&machine.file()).unwrap().shadow.unwrap();
+    let minimal = shadow("udp = \"127.0.0.1:5514\"");
+    let defaults = Config::load(&minimal.file()).unwrap().shadow.unwrap();
+    assert_eq!(written.settings, defaults.settings);
+    assert_eq!(written.keep_days, defaults.keep_days);
+    assert_eq!(written.receive_buffer, defaults.receive_buffer);
+    assert!(written.udp.is_some() && written.tcp.is_some() && written.file.is_some());
+}

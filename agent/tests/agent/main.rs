@@ -9,6 +9,7 @@ mod full_disk;
 mod process;
 mod refusals;
 mod reload;
+mod shadow;
 mod spool;
 mod support;
 mod try_lines;

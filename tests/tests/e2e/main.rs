@@ -20,6 +20,7 @@ mod relp_hostile;
 mod rotation;
 mod rsyslog;
 mod seals;
+mod shadow;
 mod spine;
 mod stores;
 mod syslog;

@@ -60,6 +60,13 @@ pub fn start_with(site: &Site, text: &str) -> Rsyslog {
         "global(workDirectory={work:?} parser.escapeControlCharactersOnReceive=\"off\" parser.dropTrailingLFOnReception=\"off\")\n\
          module(load=\"imtcp\")\ninput(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\")\n{text}\n"
     );
+    let rsyslog = run(site, &conf, port);
+    wait_for("rsyslogd to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
+    rsyslog
+}
+
+/// Starts rsyslogd with this configuration.
+pub fn run(site: &Site, conf: &str, port: u16) -> Rsyslog {
     let path = site.path("rsyslog.conf");
     fs::write(&path, conf).unwrap();
     let log = fs::File::create(site.path("rsyslog.log")).unwrap();
@@ -74,9 +81,7 @@ pub fn start_with(site: &Site, text: &str) -> Rsyslog {
         .stderr(log)
         .spawn()
         .unwrap();
-    let rsyslog = Rsyslog { child, port };
-    wait_for("rsyslogd to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
-    rsyslog
+    Rsyslog { child, port }
 }
 
 /// Hands messages to rsyslogd, each counted in octets.
