@@ -293,6 +293,8 @@ const SOURCE_COUNTERS: &[Field] = &[
     ("source_refused_requests", "Requests refused", |s| &s.refused_requests),
     ("source_rejected_records", "Records rejected out of requests", |s| &s.rejected_records),
     ("source_partial_messages", "Connections that ended in a message", |s| &s.partial_messages),
+    ("source_resent_messages", "Messages sent again and stored once", |s| &s.resent_messages),
+    ("source_doubtful_messages", "Messages that may be stored twice", |s| &s.doubtful_messages),
 ];
 
 const SOURCE_GAUGES: &[Field] = &[

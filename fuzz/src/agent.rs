@@ -19,6 +19,11 @@ pub fn syslog_frames(data: &[u8]) {
     pipeline::frame::check_any_cut(data);
 }
 
+/// RELP's frames do not depend on how the input was cut into reads.
+pub fn relp(data: &[u8]) {
+    pipeline::relp::frame::check_any_cut(data);
+}
+
 /// Log lines of every format.
 pub fn extract(data: &[u8]) {
     for format in Format::ALL {

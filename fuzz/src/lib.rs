@@ -19,7 +19,7 @@ mod agent;
 mod evidence;
 mod storage;
 
-pub use agent::{extract, otlp, pipeline, shadow, syslog_frames};
+pub use agent::{extract, otlp, pipeline, relp, shadow, syslog_frames};
 pub use evidence::{batch, checkpoint, enrolment, entry, note, policy, tlog_proof, vkey};
 pub use storage::{block, block_header, equivocation, frame, journal_scan, message, spool};
 

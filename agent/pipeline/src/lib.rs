@@ -11,6 +11,7 @@ pub mod frame;
 pub mod line;
 pub mod otlp;
 pub mod pipeline;
+pub mod relp;
 pub mod shadow;
 mod syslog;
 mod told;

@@ -9,7 +9,7 @@ use service::{clock, config::ConfigError, exit};
 
 use crate::{
     cli::ReportArgs,
-    config::{Config, ShadowConfig, SourceConfig, SourceKind},
+    config::{Config, RelpSettings, ShadowConfig, SourceConfig, SourceKind},
     prepare,
     seal_key::SealKey,
     sources::{journald::JournaldConfig, unix::UnixConfig},
@@ -141,6 +141,12 @@ impl Report {
             SourceKind::Stdin(_) => "standard input, to its end".to_owned(),
             SourceKind::Udp(udp) => format!("syslog by UDP on {}, from anybody", udp.listen),
             SourceKind::Unix(unix) => self.unix(config, table, unix),
+            SourceKind::Relp(RelpSettings { relp, tls: Some(_) }) => {
+                format!("RELP over TLS on {}", relp.listen)
+            }
+            SourceKind::Relp(RelpSettings { relp, tls: None }) => {
+                format!("RELP on {}, for this machine only", relp.listen)
+            }
             SourceKind::Files(tail) => {
                 let files = matched(&tail.paths);
                 for (path, error) in files.iter().filter_map(|path| Some((path, unreadable(path)?)))

@@ -8,6 +8,7 @@ mod journald;
 mod meaning;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod relp;
 mod shadow;
 mod sources;
 mod stdin;
@@ -30,6 +31,7 @@ use crate::{
     sources::{
         Phase,
         journald::JournaldConfig,
+        relp::RelpConfig,
         stdin::StdinConfig,
         tail::TailConfig,
         udp::UdpConfig,
@@ -107,6 +109,8 @@ pub enum SourceKind {
     Files(TailConfig),
     /// Syslog senders.
     Syslog(SyslogConfig),
+    /// Senders of syslog by RELP.
+    Relp(RelpSettings),
     /// Programs of this machine.
     Unix(UnixConfig),
     /// Whoever can send packets on this machine.
@@ -138,6 +142,10 @@ impl SourceKind {
             SourceKind::Syslog(syslog) => {
                 Some(Listener { files: &syslog.tls, table: &syslog.tls_table })
             }
+            SourceKind::Relp(relp) => {
+                let tls = relp.tls.as_ref()?;
+                Some(Listener { files: &tls.files, table: &tls.table })
+            }
             #[cfg(feature = "otlp")]
             SourceKind::Otlp(otlp) => {
                 let (files, table) = otlp.tls.as_ref()?;
@@ -150,6 +158,7 @@ impl SourceKind {
     /// What it is, in one word: that of its table.
     pub fn label(&self) -> &'static str {
         match self {
+            SourceKind::Relp(_) => "relp",
             SourceKind::Files(_) => "file",
             SourceKind::Journald(_) => "journald",
             #[cfg(feature = "otlp")]
@@ -177,7 +186,10 @@ impl SourceKind {
             SourceKind::Journald(_) => Syntax::Journal,
             #[cfg(feature = "otlp")]
             SourceKind::Otlp(_) => Syntax::Otlp,
-            SourceKind::Syslog(_) | SourceKind::Unix(_) | SourceKind::Udp(_) => Syntax::Syslog,
+            SourceKind::Syslog(_)
+            | SourceKind::Relp(_)
+            | SourceKind::Unix(_)
+            | SourceKind::Udp(_) => Syntax::Syslog,
         }
     }
 
@@ -186,6 +198,7 @@ impl SourceKind {
         match self {
             SourceKind::Files(_) | SourceKind::Journald(_) => None,
             SourceKind::Syslog(syslog) => Some(("listen", syslog.listen.to_string())),
+            SourceKind::Relp(relp) => Some(("listen", relp.relp.listen.to_string())),
             #[cfg(feature = "otlp")]
             SourceKind::Otlp(otlp) => Some(("listen", otlp.listen.to_string())),
             SourceKind::Stdin(_) => Some(("name", "standard input".to_owned())),
@@ -218,6 +231,24 @@ pub struct SyslogConfig {
     pub tls: TlsFiles,
     /// The table they were written in: `tls` or the source's own.
     pub tls_table: String,
+}
+
+/// A listener for RELP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelpSettings {
+    /// Address and limits. The source gets its number when it is started.
+    pub relp: RelpConfig,
+    /// With TLS; without it the address is a loopback one.
+    pub tls: Option<ListenerTls>,
+}
+
+/// What a listener's TLS needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// Certificate, key and trust.
+    pub files: TlsFiles,
+    /// The table they were written in: `tls` or the source's own.
+    pub table: String,
 }
 
 /// Where a node listens for agents: `host:port`. Its certificate must be for `host`.

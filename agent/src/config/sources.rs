@@ -27,6 +27,9 @@ impl At<'_> {
         for (index, syslog) in written.syslog.into_iter().enumerate() {
             sources.push(self.syslog(format!("source.syslog[{index}]"), syslog, tls)?);
         }
+        for (index, relp) in written.relp.into_iter().enumerate() {
+            sources.push(self.relp(format!("source.relp[{index}]"), relp, tls)?);
+        }
         for (index, unix) in written.unix.into_iter().enumerate() {
             sources.push(self.unix(format!("source.unix[{index}]"), unix)?);
         }

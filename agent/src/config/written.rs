@@ -57,6 +57,8 @@ pub(super) struct Sources {
     #[serde(default)]
     pub(super) syslog: Vec<Syslog>,
     #[serde(default)]
+    pub(super) relp: Vec<super::relp::Relp>,
+    #[serde(default)]
     pub(super) unix: Vec<super::unix::Unix>,
     #[serde(default)]
     pub(super) udp: Vec<super::udp::Udp>,

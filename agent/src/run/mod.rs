@@ -46,7 +46,7 @@ use crate::{
     seal_key::SealKey,
     seal_loop::{Clock, MAX_EVENTS, SealLoop},
     shadow,
-    sources::{syslog_tls, udp, unix},
+    sources::{listener, udp, unix},
     spool::{Inbox, Owner, SourceNames, Spool, SpoolError, SpoolOptions, Writer, WriterParts},
     tickets::Tickets,
     uplink::{Feed, StopReason, Timing, Uplink, UplinkSettings, establish},
@@ -76,7 +76,7 @@ pub enum RunError {
     Metrics(#[from] BindError),
     /// The address for syslog.
     #[error(transparent)]
-    Syslog(#[from] syslog_tls::BindError),
+    Syslog(#[from] listener::BindError),
     /// A local socket.
     #[error(transparent)]
     Unix(#[from] unix::BindError),

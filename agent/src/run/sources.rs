@@ -21,7 +21,9 @@ use crate::{
     board::Board,
     config::{Config, SourceConfig, SourceKind, SyslogConfig},
     sources::{
-        Known, Outlet, Phase, journald, stdin,
+        Known, Outlet, Phase, journald, listener,
+        relp::{self, RelpConfig},
+        stdin,
         syslog_tls::{self, SyslogTlsConfig},
         tail, udp, unix,
     },
@@ -152,7 +154,7 @@ impl Sources {
         match kind {
             SourceKind::Syslog(syslog) => {
                 let server = certificates.server(&syslog.tls)?;
-                let listener = syslog_tls::bind(syslog.listen)?;
+                let listener = listener::bind(syslog.listen)?;
                 let serving =
                     syslog_tls::serve(listener, server, syslog_config(outlet.id, syslog), outlet);
                 self.run(serving, known, ended);
@@ -171,7 +173,7 @@ impl Sources {
             #[cfg(feature = "otlp")]
             SourceKind::Otlp(config) => {
                 let server = config.tls.as_ref().map(|(files, _)| certificates.server(files));
-                let listener = syslog_tls::bind(config.listen)?;
+                let listener = listener::bind(config.listen)?;
                 let serving = otlp::serve(listener, server.transpose()?, config.clone(), outlet);
                 self.run(serving, known, ended);
             }
@@ -183,6 +185,14 @@ impl Sources {
                     let known = (end != stdin::End::Failed).then_some(known);
                     Ended { known, finished: end == stdin::End::Input, ..ended }
                 });
+            }
+            SourceKind::Relp(settings) => {
+                let tls = settings.tls.as_ref();
+                let server = tls.map(|tls| certificates.server(&tls.files)).transpose()?;
+                let config = RelpConfig { id: outlet.id, ..settings.relp.clone() };
+                let listener = listener::bind(config.listen)?;
+                let serving = relp::serve(listener, server, config, known, outlet);
+                self.tasks.spawn(async move { Ended { known: Some(serving.await), ..ended } });
             }
             SourceKind::Files(files) => {
                 let files = tail::TailConfig { id: outlet.id, ..files.clone() };

@@ -11,8 +11,10 @@ mod datagram;
 mod gather;
 pub mod journald;
 mod limiter;
+pub mod listener;
 #[cfg(feature = "otlp")]
 pub mod otlp;
+pub mod relp;
 pub mod stats;
 pub mod stdin;
 pub mod syslog_tls;

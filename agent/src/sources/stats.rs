@@ -54,6 +54,10 @@ pub struct SourceStats {
     pub rejected_records: AtomicU64,
     /// Connections that ended inside a message.
     pub partial_messages: AtomicU64,
+    /// Messages that were sent again, and recognised as stored already.
+    pub resent_messages: AtomicU64,
+    /// Messages that were stored although they may be copies: their sender stopped in the middle.
+    pub doubtful_messages: AtomicU64,
     /// When the last line was sealed, milliseconds since 1970; 0 before the first (gauge).
     pub last_line_ms: AtomicU64,
     /// When a receipt for lines of it was last verified, likewise (gauge).

@@ -10,8 +10,8 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -28,18 +28,17 @@ use pipeline::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     select,
     sync::mpsc,
-    task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
-    CHUNK_BYTES, Outlet, Phase, Shutdown, SourceStats,
-    limiter::Limiter,
-    now, reached,
+    CHUNK_BYTES, Outlet, Shutdown, SourceStats,
+    listener::{Gate, Listening},
+    now,
     stats::{Raised, add},
     stopped,
 };
@@ -53,20 +52,11 @@ const READ: usize = 64 << 10;
 /// The same for a sender that has been idle: a thousand of those must be cheap.
 const IDLE_READ: usize = 4 << 10;
 
-/// How often one address is named in the log for being refused.
-const REFUSALS: Duration = Duration::from_secs(1);
-
 /// For how long a stop goes on reading what has arrived already.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// A sender that is quiet for so long during a stop has nothing under way.
 const QUIET: Duration = Duration::from_millis(50);
-
-/// How long a stop waits for the connections to hand over what they have.
-const STOP: Duration = Duration::from_secs(5);
-
-/// How long the system refuses connections when it has no room for one.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long taking leave of a sender may take.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -97,16 +87,6 @@ pub enum SyslogTlsConfigError {
     MaxConnections,
 }
 
-/// The address cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {}", hint(.error))]
-pub struct BindError {
-    /// The address.
-    pub address: SocketAddr,
-    /// What the system said.
-    pub error: io::Error,
-}
-
 impl SyslogTlsConfig {
     /// The defaults: messages up to 1 MiB, 1024 senders.
     pub fn new(id: SourceId, listen: SocketAddr) -> Self {
@@ -134,26 +114,6 @@ pub fn tls_settings(files: TlsFiles) -> ServerSettings {
     ServerSettings::syslog(files, &[Role::Agent], &[Role::SyslogClient])
 }
 
-/// Listens. Connections wait in the system's queue until [`serve`] takes them.
-///
-/// # Errors
-/// When the address is in use, is not this machine's, or needs a privilege.
-///
-/// # Panics
-/// Outside of a tokio runtime.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A restart must not wait for the connections of the last run to be forgotten.
-        socket.set_reuseaddr(true)?;
-        // Accepted sockets inherit it: a sender that died without a word gives its place back.
-        socket.set_keepalive(true)?;
-        socket.bind(address)?;
-        socket.listen(1024)
-    };
-    listen().map_err(|error| BindError { address, error })
-}
-
 /// Takes connections until it is to retire or stop, then hands over what has arrived and
 /// returns. A stop takes at most some 5 seconds for that, even if nobody receives.
 pub async fn serve(
@@ -162,51 +122,18 @@ pub async fn serve(
     config: SyslogTlsConfig,
     outlet: Outlet,
 ) {
-    let Outlet { events: tx, mut shutdown, stats, .. } = outlet;
-    let max_connections = config.max_connections;
-    let refusals = Mutex::new(Limiter::new(REFUSALS));
-    let door = Arc::new(Door { server, config, tx, shutdown: shutdown.clone(), stats, refusals });
-    let mut tasks = JoinSet::new();
-    loop {
-        select! {
-            biased;
-            () = reached(&mut shutdown, Phase::Retire) => break,
-            Some(ended) = tasks.join_next() => survive(ended),
-            accepted = listener.accept() => match accepted {
-                Ok((_, address)) if tasks.len() >= max_connections => {
-                    door.refuse(address, "too-many", &format_args!(
-                        "{max_connections} senders are connected already (max_connections)"
-                    ));
-                }
-                Ok((stream, address)) => {
-                    tasks.spawn(Arc::clone(&door).admit(stream, address));
-                }
-                Err(error) => {
-                    let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-                    door.refuse(nobody, "accept", &error);
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-    drop(listener);
-    let drained = async {
-        while let Some(ended) = tasks.join_next().await {
-            survive(ended);
-        }
+    let Outlet { events: tx, shutdown, stats, .. } = outlet;
+    let listening = Listening {
+        what: "syslog",
+        most: config.max_connections,
+        gate: Arc::new(Gate::new(config.id, Arc::clone(&stats))),
+        shutdown: shutdown.clone(),
     };
-    let late = async {
-        stopped(&mut shutdown).await;
-        sleep(STOP).await;
-    };
-    let cut_off = select! {
-        () = drained => false,
-        () = late => true,
-    };
-    if cut_off {
-        warn!(connections = tasks.len(), "syslog senders were cut off: nobody took their messages");
-        tasks.shutdown().await;
-    }
+    let gate = Arc::clone(&listening.gate);
+    let door = Arc::new(Door { server, config, tx, shutdown, stats, gate });
+    listening
+        .accept_all(listener, |stream, address| Arc::clone(&door).admit(stream, address))
+        .await;
 }
 
 /// What all connections of a listener share.
@@ -216,8 +143,7 @@ struct Door {
     tx: mpsc::Sender<SourceEvent>,
     shutdown: Shutdown,
     stats: Arc<SourceStats>,
-    /// One turn for each address and kind of problem: a flood of one must not hide another.
-    refusals: Mutex<Limiter<(IpAddr, &'static str)>>,
+    gate: Arc<Gate>,
 }
 
 impl Door {
@@ -238,9 +164,13 @@ impl Door {
                 self.receive(stream, name.as_str().into(), address).await;
             }
             Ok((_, identity)) => {
-                self.refuse(address, "role", &format_args!("'{identity}' is not a syslog-client"));
+                self.gate.refuse(
+                    address,
+                    "role",
+                    &format_args!("'{identity}' is not a syslog-client"),
+                );
             }
-            Err(error) => self.refuse(address, error.problem.label(), &error.problem),
+            Err(error) => self.gate.refuse(address, error.problem.label(), &error.problem),
         }
     }
 
@@ -280,15 +210,6 @@ impl Door {
             );
         }
         let _ = timeout(FAREWELL, connection.stream.shutdown()).await;
-    }
-
-    fn refuse(&self, address: SocketAddr, kind: &'static str, reason: &dyn std::fmt::Display) {
-        add(&self.stats.refused_connections, 1);
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(suppressed) = refusals.turn((address.ip(), kind), Instant::now()) {
-            let source = self.config.id.0;
-            warn!(source, %address, %reason, suppressed, "a syslog connection was refused");
-        }
     }
 }
 
@@ -430,30 +351,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 async fn pause(stopping: bool) {
     if stopping {
         sleep(QUIET).await;
-    }
-}
-
-/// A connection that panicked must not go unnoticed, and must not stop the others.
-fn survive(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        error!(%error, "a syslog connection failed because of a fault in this program");
-    }
-}
-
-fn hint(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "it is in use by another program: stop that one, or listen on another port".into()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address: listen on one it has".into()
-        }
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE): use another port".into()
-        }
-        _ => error.to_string(),
     }
 }
 

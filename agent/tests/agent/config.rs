@@ -118,6 +118,31 @@ fn the_defaults_that_the_example_shows_are_those_of_the_program() {
 }
 
 #[test]
+fn a_source_of_relp_listens_without_tls_on_loopback_only() {
+    let machine = Machine::new();
+    let load = |listen: &str, more: &str| {
+        let relp = format!("[[source.relp]]\nname = \"relp\"\nlisten = \"{listen}\"\n{more}\n");
+        let text = machine.text.replacen("[metrics]", &format!("{relp}[metrics]"), 1);
+        let config = Config::load(&Machine { text, ..Machine::new() }.file());
+        config.map_err(|error| error.to_string())
+    };
+    let plain = load("127.0.0.1:2514", "plain = true").unwrap();
+    let SourceKind::Relp(relp) = &plain.sources[2].kind else { panic!("{plain:?}") };
+    assert_eq!((relp.relp.max_message, relp.relp.resend_window, &relp.tls), (3 << 20, 4096, &None));
+    assert!(load("0.0.0.0:2514", "").is_ok(), "with TLS");
+    for (listen, more, said) in [
+        ("0.0.0.0:2514", "plain = true", "only this machine may send"),
+        ("127.0.0.1:6514", "", "another source listens on 127.0.0.1:6514 already"),
+        ("[::1]:1", "resend_window = 7", "resend_window: 7 is out of bounds"),
+        ("[::1]:1", "max_buffered_mib = 7", "max_buffered_mib: 7 is out of bounds"),
+        ("[::1]:1", "window = 7", "unknown field `window`"),
+    ] {
+        let error = load(listen, more).unwrap_err();
+        assert!(error.contains(said), "{said}: {error}");
+    }
+}
+
+#[test]
 fn a_value_that_cannot_be_meant_is_named_with_its_line() {
     let machine = Machine::new();
     machine.make_key();

@@ -24,6 +24,15 @@ impl Drop for Rsyslog {
     }
 }
 
+impl Rsyslog {
+    /// Stops it as the system does, and waits for its end.
+    pub fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
 /// Starts rsyslogd with the shipped drop-in, its paths and port replaced by the site's.
 pub fn start(site: &Site) -> Rsyslog {
     let drop_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/rsyslog-logseal.conf");
@@ -38,6 +47,12 @@ pub fn start(site: &Site) -> Rsyslog {
     text = replace(text, "/etc/logseal/tls/ca.pem", file(site.path("pki/ca.pem")));
     text = replace(text, "/etc/logseal/tls/rsyslog.pem", file(site.cert("syslog-client", "web01")));
     text = replace(text, "/etc/logseal/tls/rsyslog.key", file(site.key("syslog-client", "web01")));
+    start_with(site, &text)
+}
+
+/// Starts rsyslogd, which takes messages over plain TCP, with this configuration of what it does
+/// with them.
+pub fn start_with(site: &Site, text: &str) -> Rsyslog {
     let [port] = logseal::site::free_ports().unwrap();
     let work = site.path("rsyslog");
     fs::create_dir_all(&work).unwrap();

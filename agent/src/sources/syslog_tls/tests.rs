@@ -1,6 +1,6 @@
 //! Receiving from senders over real TLS connections, good ones and bad ones.
 
-use std::{fmt::Write as _, io::Write, path::PathBuf};
+use std::{fmt::Write as _, io::Write, path::PathBuf, sync::Mutex};
 
 use certs::{LEAF_DAYS, Pki, Request, Timestamp, Validity};
 use link::tls::{ClientSettings, ReloadingClient, TlsStream, connect};
@@ -8,6 +8,10 @@ use tokio::{io::duplex, sync::watch, task::JoinHandle};
 use tracing::subscriber::DefaultGuard;
 
 use super::*;
+use crate::sources::{
+    Phase,
+    listener::{STOP, bind},
+};
 use crate::tickets::Tickets;
 
 /// What takes longer than this will not happen.
@@ -303,9 +307,10 @@ async fn an_arrival_is_decoded_the_same_however_the_network_cuts_it() {
         let files = issue(&pki, Role::Agent, "gw01");
         let server = Arc::new(ReloadingServer::open(tls_settings(files)).unwrap());
         let ((tx, mut rx), (_stop, shutdown)) = (mpsc::channel(64), watch::channel(Phase::Run));
-        let (stats, refusals) = (Arc::default(), Mutex::new(Limiter::new(REFUSALS)));
+        let stats = Arc::<SourceStats>::default();
+        let gate = Arc::new(Gate::new(SourceId(5), Arc::clone(&stats)));
         let address = "127.0.0.1:1".parse().unwrap();
-        let door = Door { server, config: config(address), tx, shutdown, stats, refusals };
+        let door = Door { server, config: config(address), tx, shutdown, stats, gate };
         let (mut near, far) = duplex(size);
         let write = async move {
             near.write_all(b"<1>a\n5 <1>bc<1>d\n10 <1>e").await.unwrap();

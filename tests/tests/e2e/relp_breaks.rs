@@ -1,0 +1,184 @@
+//! RELP under kill -9 of the agent and with connections that are cut: nothing lost, nothing twice.
+
+use crate::{
+    relp::{expect_all, lasting_port, listening, messages, plain_action, plain_source, tls_source},
+    rsyslog,
+};
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+const KILLS: usize = 100;
+const CUTS: usize = 100;
+
+/// Sends messages until it is told to end, and answers with all of them.
+struct Load {
+    going: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Vec<u8>>>,
+}
+
+impl Load {
+    fn start(port: u16) -> Self {
+        let going = Arc::new(AtomicBool::new(true));
+        let flag = Arc::clone(&going);
+        let thread = std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let mut sent = 0;
+            while flag.load(Ordering::Relaxed) {
+                rsyslog::send(&mut stream, &messages(sent, sent + 10));
+                sent += 10;
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            messages(0, sent)
+        });
+        Load { going, thread }
+    }
+
+    fn end(self) -> Vec<Vec<u8>> {
+        self.going.store(false, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// Random numbers that are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+
+    /// The moment is the point: it is no wait for anything.
+    fn wait(&mut self, most_ms: u64) {
+        std::thread::park_timeout(Duration::from_micros(self.roll(most_ms * 1000)));
+    }
+}
+
+/// Prints past the test runner, which keeps what a passing test says to itself.
+fn tell(text: String) {
+    std::io::stderr().write_all((text + "\n").as_bytes()).unwrap();
+}
+
+#[test]
+fn killing_the_agent_loses_and_repeats_nothing_of_relp() {
+    let port = lasting_port();
+    let mut running = listening(|_| plain_source(port), port);
+    let rsyslog = rsyslog::start_with(&running.site, &plain_action(port));
+    let load = Load::start(rsyslog.port);
+    let mut dice = Dice(0x5eed_0100);
+    for _ in 0..KILLS {
+        dice.wait(400);
+        running.agent.kill().unwrap();
+        running.agent = running.site.start_agent("gw01").unwrap();
+    }
+    let sent = load.end();
+    expect_all(&running, &sent);
+    tell(format!("{KILLS} kills of the agent: {} messages by RELP, 0 lost, 0 twice", sent.len()));
+}
+
+/// Passes connections on, and cuts them when it is told to.
+struct Proxy {
+    port: u16,
+    cuttable: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Proxy {
+    fn start(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let cuttable: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let streams = Arc::clone(&cuttable);
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+                near.set_nodelay(true).unwrap();
+                far.set_nodelay(true).unwrap();
+                streams
+                    .lock()
+                    .unwrap()
+                    .extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
+                pass_on(near.try_clone().unwrap(), far.try_clone().unwrap());
+                pass_on(far, near);
+            }
+        });
+        Proxy { port, cuttable }
+    }
+
+    /// Cuts every connection: both sides learn of it, or only the client, whose old connection
+    /// then looks alive to the agent.
+    fn cut(&self, both: bool) {
+        for (index, stream) in self.cuttable.lock().unwrap().drain(..).enumerate() {
+            if both || index % 2 == 0 {
+                let _ = stream.shutdown(Shutdown::Both);
+            } else {
+                // Leaked: it stays open, and nothing comes of it any more.
+                std::mem::forget(stream);
+            }
+        }
+    }
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1 << 14];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            if to.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+        }
+        // The other end is told by whoever cuts.
+    });
+}
+
+#[test]
+fn connections_that_are_cut_lose_and_repeat_nothing() {
+    let port = lasting_port();
+    let running = listening(|_| plain_source(port), port);
+    let proxy = Proxy::start(port);
+    let rsyslog = rsyslog::start_with(&running.site, &plain_action(proxy.port));
+    let load = Load::start(rsyslog.port);
+    let mut dice = Dice(0x5eed_0200);
+    for cut in 0..CUTS {
+        dice.wait(400);
+        proxy.cut(cut % 3 > 0);
+    }
+    let sent = load.end();
+    expect_all(&running, &sent);
+    tell(format!("{CUTS} cuts: {} messages by RELP, 0 lost, 0 twice", sent.len()));
+}
+
+#[test]
+fn a_stop_and_a_reload_of_the_agent_repeat_nothing() {
+    let port = lasting_port();
+    let mut running = listening(|_| tls_source(port), port);
+    let text = plain_action(port).replace(
+        "target=",
+        &format!(
+            "tls=\"on\" tls.authMode=\"name\" tls.permittedPeer=[\"localhost\"] \
+             tls.caCert={:?} tls.myCert={:?} tls.myPrivKey={:?} target=",
+            running.site.path("pki/ca.pem"),
+            running.site.cert("syslog-client", "web01"),
+            running.site.key("syslog-client", "web01"),
+        ),
+    );
+    let rsyslog = rsyslog::start_with(&running.site, &text);
+    let load = Load::start(rsyslog.port);
+    let mut dice = Dice(0x5eed_0300);
+    for _ in 0..8 {
+        dice.wait(1500);
+        running.agent.stop(logseal_tests::LIMIT).unwrap();
+        running.agent = running.site.start_agent("gw01").unwrap();
+    }
+    let sent = load.end();
+    expect_all(&running, &sent);
+}
