@@ -7,6 +7,7 @@
 //! [`SourceStats`] and named in the log; no fault of one file or one sender
 //! disturbs another.
 
+pub mod entrance;
 mod limiter;
 pub mod listener;
 pub mod relp;
