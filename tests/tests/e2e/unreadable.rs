@@ -27,9 +27,8 @@ fn start_bound(site: &Site) -> Process {
     let run = [program.to_str().unwrap(), "run", "--config", config.to_str().unwrap()];
     let args: Vec<&str> = words.into_iter().chain(run).collect();
     let log = site.path("gw01.log");
-    let mut agent = Process::start(Path::new("setpriv"), &args, &log).unwrap();
-    agent.wait_ready(LIMIT).unwrap();
-    agent
+    // It cannot say that it is ready: the socket for that is not nobody's.
+    Process::start(Path::new("setpriv"), &args, &log).unwrap()
 }
 
 fn give_away(path: &Path) {
@@ -39,14 +38,14 @@ fn give_away(path: &Path) {
     }
 }
 
-/// What `status --json` says of the source.
-fn status(running: &Running) -> serde_json::Value {
+/// What `status --json` says of the source; nothing before it has started.
+fn status(running: &Running) -> Option<serde_json::Value> {
     let config = running.site.path("gw01.toml");
     let program = running.site.programs.path("logseal-agent");
     let args = ["status", "--json", "--config", config.to_str().unwrap()];
     let output = Command::new(program).args(args).output().unwrap();
-    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    status["sources"][0].clone()
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    status["sources"].get(0).cloned()
 }
 
 #[test]
@@ -63,9 +62,10 @@ fn a_file_without_permission_is_named_once_and_read_as_soon_as_it_may_be() {
     let source = file_source("closed", &log, "raw");
     running.site.configure_agent(&AgentOptions::new("gw01", source)).unwrap();
     running.agent = start_bound(&running.site);
-    let tries = |running: &Running| status(running)["read_errors"].as_u64().unwrap();
-    wait_for("several attempts", || (tries(&running) >= 3).then_some(()));
-    assert_eq!(status(&running)["lines"], 0);
+    let tried = wait_for("several attempts", || {
+        status(&running).filter(|source| source["read_errors"].as_u64() >= Some(3))
+    });
+    assert_eq!(tried["lines"], 0);
     let said = running.agent.log_text();
     let named = |text: &str| text.lines().filter(|line| line.contains("cannot be read")).count();
     assert_eq!(named(&said), 1, "{said}");
