@@ -54,7 +54,7 @@ fn a_file_without_permission_is_named_once_and_read_as_soon_as_it_may_be() {
     let log = site.path("closed.log");
     let mut file = File::create(&log).unwrap();
     file.write_all(b"before\n").unwrap();
-    std::fs::set_permissions(&log, Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&log, Permissions::from_mode(0o000)).unwrap();
     let mut running = Running::on(dir, site, LedgerOptions::default(), |site| {
         AgentOptions::new("gw01", file_source("closed", &site.path("other.log"), "raw"))
     });
