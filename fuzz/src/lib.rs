@@ -46,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("note", note),
     ("pipeline", pipeline),
     ("policy", policy),
+    ("relp", relp),
     ("spool", spool),
     ("syslog_frames", syslog_frames),
     ("tlog_proof", tlog_proof),
