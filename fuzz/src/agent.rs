@@ -13,6 +13,7 @@ use record::{
     entry::{Entry, restore},
     merkle::Frontier,
 };
+use std::sync::LazyLock;
 
 /// The frames do not depend on how the input was cut into reads.
 pub fn syslog_frames(data: &[u8]) {
@@ -61,8 +62,15 @@ pub fn shadow(data: &[u8]) {
     }
 }
 
-/// The format as predefined, or with a few fields where it has none.
+/// The format, prepared once: that takes longer than most lines.
 fn extractor(format: Format) -> Extractor {
+    static ALL: LazyLock<Vec<Extractor>> =
+        LazyLock::new(|| Format::ALL.into_iter().map(prepare).collect());
+    ALL.iter().find(|extractor| extractor.format() == format).expect("all are there").clone()
+}
+
+/// The format as predefined, or with a few fields where it has none.
+fn prepare(format: Format) -> Extractor {
     let mut user = UserTable::default();
     let places = |from: &str| vec![Wanted::from(from)];
     match format {
@@ -114,8 +122,13 @@ pub fn pipeline(data: &[u8]) {
         host: "gw01".into(),
         sources,
     };
-    let sealing =
-        Sealing { linger_ms: 50, max_records: 16, max_bytes: 1 << 16, answer_ms: 1, heartbeat_ms: 60_000 };
+    let sealing = Sealing {
+        linger_ms: 50,
+        max_records: 16,
+        max_bytes: 1 << 16,
+        answer_ms: 1,
+        heartbeat_ms: 60_000,
+    };
     let now = Now { monotonic_ms: 0, wall: UnixMillis(1_795_248_147_000) };
     let log = LogPosition { frontier: Frontier::default(), sealed: UnixSeconds(0) };
     let mut pipeline = Pipeline::new(settings, sealing, origin(), key(), log, now);
@@ -157,5 +170,16 @@ fn chunk(source: SourceId, bytes: &[u8]) -> (Chunk, Vec<Vec<u8>>) {
     }
     let origin = ChunkOrigin::Sender { peer: Some("web01".into()), transport: None };
     let bytes = [bytes, b"\n"].concat();
-    (Chunk { source, bytes, lines: spans, origin, received: UnixMillis(7), bookmark: None, ticket: None }, lines)
+    (
+        Chunk {
+            source,
+            bytes,
+            lines: spans,
+            origin,
+            received: UnixMillis(7),
+            bookmark: None,
+            ticket: None,
+        },
+        lines,
+    )
 }

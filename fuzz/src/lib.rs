@@ -2,15 +2,16 @@
 //! memory without bound, or be read in a way that its writer would not write.
 //!
 //! ```text
-//! cargo install cargo-fuzz
-//! RUSTC_BOOTSTRAP=1 cargo fuzz list
-//! RUSTC_BOOTSTRAP=1 cargo fuzz run entry fuzz/corpus/entry fuzz/seeds/entry -- -max_total_time=60
-//! RUSTC_BOOTSTRAP=1 cargo fuzz run entry fuzz/artifacts/entry/crash-…     again, what was found
+//! cargo xtask fuzz                          every target for 60 seconds
+//! cargo xtask fuzz --seconds 600 entry      one of them for longer
+//! cargo xtask fuzz --keep                   and write what is worth keeping to fuzz/corpus
 //! ```
 //!
-//! A C++ compiler is needed; `RUSTC_BOOTSTRAP=1` makes the stable Rust compiler do. What is found
-//! lands in `fuzz/corpus` and `fuzz/artifacts`, which are not kept; `fuzz/seeds` holds the worked
-//! examples of `docs/formats.md`. What a target finds becomes an ordinary test of its crate.
+//! A C++ compiler is needed, and nothing else. What is found lands below the build's folder; the
+//! report says where, and how to see it again. What a target finds becomes an ordinary test of its
+//! crate, and the input is kept as `fuzz/corpus/<target>/found-<what>`. `fuzz/seeds` holds the
+//! worked examples of `docs/formats.md` and lines of every gateway, `fuzz/corpus` few small inputs
+//! that reach what those do not. An ordinary test runs each target on all of them.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -25,6 +26,34 @@ pub use storage::{block, block_header, equivocation, frame, journal_scan, messag
 
 use record::{AgentName, Origin, UnixSeconds, crypto::SigningKey};
 use zeroize::Zeroizing;
+
+/// A target: bytes from anywhere go in, and a panic is a finding.
+pub type Target = fn(&[u8]);
+
+/// All targets by their names in `Cargo.toml`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("batch", batch),
+    ("block", block),
+    ("block_header", block_header),
+    ("checkpoint", checkpoint),
+    ("enrolment", enrolment),
+    ("entry", entry),
+    ("equivocation", equivocation),
+    ("extract", extract),
+    ("frame", frame),
+    ("journal_scan", journal_scan),
+    ("message", message),
+    ("note", note),
+    ("otlp", otlp),
+    ("pipeline", pipeline),
+    ("policy", policy),
+    ("relp", relp),
+    ("shadow", shadow),
+    ("spool", spool),
+    ("syslog_frames", syslog_frames),
+    ("tlog_proof", tlog_proof),
+    ("vkey", vkey),
+];
 
 /// The time of everything that is sealed here.
 const NOW: UnixSeconds = UnixSeconds(1_795_248_147);

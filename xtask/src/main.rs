@@ -1,9 +1,11 @@
-//! The project's chores: `cargo xtask test`, `cargo xtask sim`, `cargo xtask bench spine`,
-//! `cargo xtask bench cluster`, `cargo xtask bench agent`.
+//! The project's chores: `cargo xtask test`, `cargo xtask fuzz`, `cargo xtask sim`,
+//! `cargo xtask bench spine`, `cargo xtask bench cluster`, `cargo xtask bench agent`.
 
+mod fuzz;
 mod setup;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use fuzz::Fuzz;
 use std::process::{Command, ExitCode};
 
 /// The project's chores.
@@ -18,10 +20,15 @@ struct Cli {
 enum Chore {
     /// Set up what the tests need from Debian, build the programs, run all tests
     Test {
+        /// Then run every fuzz target for 60 seconds
+        #[arg(long)]
+        long: bool,
         /// Passed on to cargo test, such as a package (-p record) or a filter
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Feed every decoder with what nobody thought of; the last line is JSON
+    Fuzz(Fuzz),
     /// Run the ledger's nodes in simulated worlds, one a seed; '--help' has the options
     Sim {
         /// Passed on: --first 1 --seeds 300 --trace --keep-going --json
@@ -50,7 +57,9 @@ enum Bench {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
-        Chore::Test { rest } => test(&rest),
+        Chore::Test { long: false, rest } => test(&rest),
+        Chore::Test { long: true, rest } => test(&rest).and_then(|()| fuzz::fuzz(&Fuzz::all())),
+        Chore::Fuzz(asked) => fuzz::fuzz(&asked),
         Chore::Sim { rest } => sim(&rest),
         Chore::Bench { what: Bench::Spine, rest } => bench("bench-spine", &rest),
         Chore::Bench { what: Bench::Agent, rest } => setup::debian()

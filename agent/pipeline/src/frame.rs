@@ -129,6 +129,17 @@ impl FrameDecoder {
         self.at
     }
 
+    /// How many bytes the frame that has begun may take, with its header: what must fit into
+    /// memory so that it can become whole. At most a few more than the limit.
+    pub fn needs(&self) -> usize {
+        let limit = self.max_message as u64;
+        match head(&self.buffer[self.at..]) {
+            Head::Undecided => MAX_DIGITS + 1,
+            Head::Counted { header, count } => header + count.min(limit) as usize,
+            Head::Line => self.max_message + 1,
+        }
+    }
+
     /// The next whole frame that is not empty, as its place in the buffer.
     /// After an error there is none.
     pub fn next_frame(&mut self) -> Option<Result<LineSpan, FrameError>> {
@@ -150,8 +161,15 @@ impl FrameDecoder {
     /// Takes out the bytes that hold all frames handed out so far; their spans
     /// count from its beginning. What follows stays, and moves to the front.
     pub fn take(&mut self) -> Vec<u8> {
-        let taken = self.buffer[..self.at].to_vec();
-        self.buffer.drain(..self.at);
+        // A large buffer goes along as it is, so that a long message is never there twice.
+        let taken = if self.at > self.buffer.capacity() / 2 {
+            let rest = self.buffer.split_off(self.at);
+            std::mem::replace(&mut self.buffer, rest)
+        } else {
+            let taken = self.buffer[..self.at].to_vec();
+            self.buffer.drain(..self.at);
+            taken
+        };
         self.searched = self.searched.saturating_sub(self.at);
         self.at = 0;
         taken

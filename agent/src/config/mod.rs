@@ -227,6 +227,8 @@ pub struct SyslogConfig {
     pub max_message: usize,
     /// How many connections at a time.
     pub max_connections: usize,
+    /// How many bytes of long unfinished messages at a time.
+    pub max_buffered: usize,
     /// Certificate, key and trust.
     pub tls: TlsFiles,
     /// The table they were written in: `tls` or the source's own.

@@ -90,6 +90,8 @@ impl At<'_> {
         let key = format!("{table}.max_connections");
         let max_connections =
             self.number(&key, syslog.max_connections, 1024, 1..=8192, "connections")?;
+        let key = format!("{table}.max_buffered_mib");
+        let buffered = self.number(&key, syslog.max_buffered_mib, 64, 8..=1024, "MiB")?;
         let (tls, tls_table) = match syslog.tls {
             Some(own) => (own.files(), table.clone()),
             None => (tls.clone(), "tls".to_owned()),
@@ -98,6 +100,7 @@ impl At<'_> {
             listen: self.address(&format!("{table}.listen"), &syslog.listen)?,
             max_message: (max_message << 10) as usize,
             max_connections: max_connections as usize,
+            max_buffered: (buffered << 20) as usize,
             tls,
             tls_table,
         });

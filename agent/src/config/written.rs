@@ -118,6 +118,7 @@ pub(super) struct Syslog {
     pub(super) fields: Fields,
     pub(super) max_message_kib: Option<u64>,
     pub(super) max_connections: Option<u64>,
+    pub(super) max_buffered_mib: Option<u64>,
     pub(super) tls: Option<Tls>,
 }
 

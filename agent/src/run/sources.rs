@@ -354,6 +354,7 @@ impl Sources {
 }
 
 fn syslog_config(id: SourceId, syslog: &SyslogConfig) -> SyslogTlsConfig {
-    let SyslogConfig { listen, max_message, max_connections, .. } = *syslog;
-    SyslogTlsConfig { id, listen, max_message, max_connections }
+    let SyslogConfig { listen, max_message, max_connections, max_buffered, .. } = *syslog;
+    let defaults = SyslogTlsConfig::new(id, listen);
+    SyslogTlsConfig { max_message, max_connections, max_buffered, ..defaults }
 }

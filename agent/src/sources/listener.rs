@@ -19,7 +19,14 @@ use tokio::{
 };
 use tracing::{error, warn};
 
-use super::{Phase, Shutdown, SourceStats, limiter::Limiter, reached, stats::add, stopped};
+use super::{
+    Phase, Shutdown, SourceStats,
+    entrance::{Arrival, Entrance},
+    limiter::Limiter,
+    reached,
+    stats::add,
+    stopped,
+};
 
 /// How often one address is named in the log for being refused.
 const REFUSALS: Duration = Duration::from_secs(1);
@@ -93,8 +100,10 @@ impl Gate {
 pub(super) struct Listening {
     /// What comes in, for the log.
     pub(super) what: &'static str,
-    /// The most connections at a time, handshakes included.
+    /// The most connections at a time.
     pub(super) most: usize,
+    /// How many descriptors a connection takes.
+    pub(super) descriptors: u32,
     pub(super) gate: Arc<Gate>,
     pub(super) shutdown: Shutdown,
 }
@@ -105,24 +114,22 @@ impl Listening {
     pub(super) async fn accept_all<F>(
         mut self,
         listener: TcpListener,
-        admit: impl Fn(TcpStream, SocketAddr) -> F,
+        admit: impl Fn(TcpStream, Arrival) -> F,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
+        let mut entrance = Entrance::new(Arc::clone(&self.gate), self.most, self.descriptors);
         loop {
             select! {
                 biased;
                 () = reached(&mut self.shutdown, Phase::Retire) => break,
                 Some(ended) = tasks.join_next() => survive(ended),
                 accepted = listener.accept() => match accepted {
-                    Ok((_, address)) if tasks.len() >= self.most => {
-                        self.gate.refuse(address, "too-many", &format_args!(
-                            "{} senders are connected already (max_connections)", self.most
-                        ));
-                    }
-                    Ok((stream, address)) => {
-                        tasks.spawn(admit(stream, address));
+                    Ok((stream, address)) => if let Some(arrival) = entrance.arrive(address) {
+                        let settled = arrival.settled();
+                        let task = tasks.spawn(admit(stream, arrival));
+                        entrance.wait_for(address, settled, task);
                     }
                     Err(error) => {
                         let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);

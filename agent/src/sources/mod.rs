@@ -8,6 +8,7 @@
 //! disturbs another.
 
 mod datagram;
+pub mod entrance;
 mod gather;
 pub mod journald;
 mod limiter;

@@ -4,7 +4,9 @@
 //! What it guarantees: every message that arrived is handed over, also the part
 //! of one at which a connection broke; a connection that breaks the rules is
 //! closed with a log line that names its peer, and disturbs no other; a slow
-//! pipeline makes the senders wait. What it cannot guarantee is that a message
+//! pipeline makes the senders wait; and memory is bounded: a sender may have 128 KiB
+//! here, and what a longer message takes is counted against a budget of all senders
+//! of the listener. Who occupies that and does not go on is disconnected. What it cannot guarantee is that a message
 //! arrived: syslog has no acknowledgement, so whatever a sender wrote that this
 //! machine had not yet read is lost when a connection or a program dies.
 
@@ -30,13 +32,14 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     select,
-    sync::mpsc,
-    time::{sleep, timeout},
+    sync::{Semaphore, SemaphorePermit, mpsc},
+    time::{sleep, sleep_until, timeout},
 };
 use tracing::{info, warn};
 
 use super::{
-    CHUNK_BYTES, Outlet, Shutdown, SourceStats,
+    Outlet, Shutdown, SourceStats,
+    entrance::Arrival,
     listener::{Gate, Listening},
     now,
     stats::{Raised, add},
@@ -51,6 +54,15 @@ const READ: usize = 64 << 10;
 
 /// The same for a sender that has been idle: a thousand of those must be cheap.
 const IDLE_READ: usize = 4 << 10;
+
+/// How much of a sender's buffer is not counted against the budget, in bytes.
+const FREE: usize = 2 * READ;
+
+/// A listener's budget is counted in pieces of so many bytes.
+const PIECE: usize = 1 << 10;
+
+/// The smallest budget, in bytes.
+const MIN_BUFFERED: usize = 8 << 20;
 
 /// For how long a stop goes on reading what has arrived already.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -73,6 +85,11 @@ pub struct SyslogTlsConfig {
     pub max_message: usize,
     /// How many senders may be connected at a time, at least one. More are refused.
     pub max_connections: usize,
+    /// How many bytes of unfinished messages all senders together may have here, beyond 128 KiB
+    /// each; at least 8 MiB, so that one can always go on.
+    pub max_buffered: usize,
+    /// How long a message beyond 128 KiB may take to come.
+    pub patience: Duration,
 }
 
 /// The configuration of a syslog source is wrong.
@@ -85,12 +102,25 @@ pub enum SyslogTlsConfigError {
     /// `max_connections` is 0.
     #[error("max_connections = 0 lets nobody in: use at least 1")]
     MaxConnections,
+    /// `max_buffered` is too small.
+    #[error(
+        "max_buffered = {0} bytes is less than the {MIN_BUFFERED} that a long message may take"
+    )]
+    MaxBuffered(usize),
 }
 
 impl SyslogTlsConfig {
-    /// The defaults: messages up to 1 MiB, 1024 senders.
+    /// The defaults: messages up to 1 MiB, 1024 senders, 64 MiB for unfinished long messages,
+    /// each of which may take half a minute.
     pub fn new(id: SourceId, listen: SocketAddr) -> Self {
-        SyslogTlsConfig { id, listen, max_message: DEFAULT_MESSAGE, max_connections: 1024 }
+        SyslogTlsConfig {
+            id,
+            listen,
+            max_message: DEFAULT_MESSAGE,
+            max_connections: 1024,
+            max_buffered: 64 << 20,
+            patience: Duration::from_secs(30),
+        }
     }
 
     /// Checks the limits.
@@ -103,6 +133,9 @@ impl SyslogTlsConfig {
         }
         if self.max_connections == 0 {
             return Err(SyslogTlsConfigError::MaxConnections);
+        }
+        if self.max_buffered < MIN_BUFFERED {
+            return Err(SyslogTlsConfigError::MaxBuffered(self.max_buffered));
         }
         Ok(())
     }
@@ -126,13 +159,15 @@ pub async fn serve(
     let listening = Listening {
         what: "syslog",
         most: config.max_connections,
+        descriptors: 1,
         gate: Arc::new(Gate::new(config.id, Arc::clone(&stats))),
         shutdown: shutdown.clone(),
     };
     let gate = Arc::clone(&listening.gate);
-    let door = Arc::new(Door { server, config, tx, shutdown, stats, gate });
+    let budget = Semaphore::new(config.max_buffered / PIECE);
+    let door = Arc::new(Door { server, config, budget, tx, shutdown, stats, gate });
     listening
-        .accept_all(listener, |stream, address| Arc::clone(&door).admit(stream, address))
+        .accept_all(listener, |stream, arrival| Arc::clone(&door).admit(stream, arrival))
         .await;
 }
 
@@ -140,6 +175,8 @@ pub async fn serve(
 struct Door {
     server: Arc<ReloadingServer>,
     config: SyslogTlsConfig,
+    /// Pieces of memory for long messages.
+    budget: Semaphore,
     tx: mpsc::Sender<SourceEvent>,
     shutdown: Shutdown,
     stats: Arc<SourceStats>,
@@ -148,7 +185,8 @@ struct Door {
 
 impl Door {
     /// Lets a sender in and receives from it to the end.
-    async fn admit(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
+    async fn admit(self: Arc<Self>, stream: TcpStream, arrival: Arrival) {
+        let address = arrival.address();
         let mut shutdown = self.shutdown.clone();
         let accepted = select! {
             biased;
@@ -157,6 +195,7 @@ impl Door {
         };
         match accepted {
             Ok((stream, Identity { role: Role::SyslogClient, name })) => {
+                let Some(_place) = arrival.come_in() else { return };
                 add(&self.stats.accepted_connections, 1);
                 let _open = Raised::new(&self.stats.open_connections);
                 let source = self.config.id.0;
@@ -186,6 +225,7 @@ impl Door {
             peer: Arc::clone(&peer),
             shutdown: self.shutdown.clone(),
             door: self,
+            held: None,
         };
         let end = connection.read_all().await;
         let rest = connection.hand_over_rest(matches!(end, End::Broken(_))).await;
@@ -198,6 +238,13 @@ impl Door {
             End::Failed(error) => {
                 let error = Problem::from_io(error);
                 info!(source, %peer, %address, %error, "a syslog sender's connection failed");
+            }
+            End::Late => {
+                add(&self.stats.frame_errors, 1);
+                warn!(
+                    source, %peer, %address, seconds = self.config.patience.as_secs(),
+                    "a syslog sender was disconnected: it did not finish a long message in time"
+                );
             }
             End::Closed => info!(source, %peer, %address, "a syslog sender disconnected"),
             End::Stopped => {}
@@ -222,6 +269,8 @@ struct Connection<'a, S> {
     peer: Arc<str>,
     shutdown: Shutdown,
     door: &'a Door,
+    /// What a long message takes of the budget, and by when it must have come.
+    held: Option<(SemaphorePermit<'a>, Instant)>,
 }
 
 /// Why a connection ended.
@@ -232,6 +281,8 @@ enum End {
     Broken(FrameError),
     /// The network, or the sender's TLS, failed.
     Failed(io::Error),
+    /// The sender occupied the budget for too long.
+    Late,
     /// We are to stop.
     Stopped,
 }
@@ -249,9 +300,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let mut room = IDLE_READ;
         let mut deadline = None;
         loop {
-            let buffer = self.decoder.buffer();
-            buffer.reserve(room);
-            let space = buffer.capacity() - buffer.len();
+            let space = match self.make_room(room, deadline.is_some()).await {
+                Ok(space) => space,
+                Err(end) => return end,
+            };
+            let due = self.held.as_ref().map(|(_, due)| *due);
             let waiting = self.decoder.consumed() > 0 || deadline.is_some();
             let read = select! {
                 biased;
@@ -261,8 +314,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 }
                 read = self.stream.read_buf(self.decoder.buffer()) => Some(read),
                 () = pause(deadline.is_some()), if waiting => None,
+                () = until(due) => return End::Late,
             };
-            let full = match read {
+            match read {
                 Some(Ok(0)) => return End::Closed,
                 // Some senders end without saying so in TLS.
                 Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -274,15 +328,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     if let Err(error) = self.decode() {
                         return End::Broken(error);
                     }
-                    self.decoder.consumed() >= CHUNK_BYTES
                 }
                 None => {
                     room = IDLE_READ;
-                    true
+                    if self.hand_over().await.is_err() {
+                        return End::Stopped;
+                    }
                 }
-            };
-            if full && self.hand_over().await.is_err() {
-                return End::Stopped;
             }
             let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if late || (read.is_none() && deadline.is_some()) {
@@ -292,6 +344,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 self.decoder.buffer().shrink_to(IDLE_READ);
             }
         }
+    }
+
+    /// Makes room for at least a byte, and for about `room` unless a long message is under way;
+    /// answers with how many bytes fit. Only what fits into the budget is received.
+    async fn make_room(&mut self, room: usize, stopping: bool) -> Result<usize, End> {
+        let long = |decoder: &mut FrameDecoder| decoder.buffer().len() + room > FREE;
+        if long(&mut self.decoder) && self.decoder.consumed() > 0 {
+            self.hand_over().await.map_err(|()| End::Stopped)?;
+            self.held = None;
+        }
+        let has = self.decoder.buffer().len();
+        let mut wanted = has + room;
+        if long(&mut self.decoder) {
+            wanted = self.decoder.needs().max(has + 1);
+            if self.held.is_none() {
+                self.hold(wanted, stopping).await?;
+            }
+        } else {
+            self.held = None;
+            self.decoder.buffer().shrink_to(FREE);
+        }
+        let buffer = self.decoder.buffer();
+        let spare = buffer.capacity() - has;
+        if spare < (wanted - has).min(room / 2) {
+            buffer.reserve_exact(wanted - has);
+        }
+        Ok(buffer.capacity() - has)
+    }
+
+    /// Takes from the budget what a whole message of so many bytes needs, so that nobody who has
+    /// a part of it ever waits for more.
+    async fn hold(&mut self, bytes: usize, stopping: bool) -> Result<(), End> {
+        let (budget, pieces) = (&self.door.budget, bytes.div_ceil(PIECE));
+        let pieces = u32::try_from(pieces).expect("a message has a few MiB at most");
+        let permit = if stopping {
+            budget.try_acquire_many(pieces).map_err(|_| End::Stopped)?
+        } else {
+            select! {
+                biased;
+                () = stopped(&mut self.shutdown) => return Err(End::Stopped),
+                permit = budget.acquire_many(pieces) => permit.map_err(|_| End::Stopped)?,
+            }
+        };
+        self.held = Some((permit, Instant::now() + self.door.config.patience));
+        Ok(())
     }
 
     fn decode(&mut self) -> Result<(), FrameError> {
@@ -344,6 +441,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let rest = rest.filter(|_| !broken)?;
         let received = (rest.line.end - rest.line.start) as usize;
         Some(Cut { received, missing: rest.missing })
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -25,13 +25,14 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     select,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Notify, Semaphore, mpsc},
     time::timeout,
 };
 use tracing::{info, warn};
 
 use super::{
     Known, Outlet,
+    entrance::{Arrival, Place},
     listener::{Gate, Listening},
     stats::{Raised, add},
     stopped,
@@ -43,9 +44,6 @@ use registry::Registry;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// How many handshakes may be under way beside the connections that are allowed.
-const HANDSHAKES: usize = 64;
 
 /// How long taking leave of a client may take.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -113,21 +111,22 @@ pub async fn serve(
     registry.forget(unneeded).await;
     let listening = Listening {
         what: "RELP",
-        most: config.max_connections + HANDSHAKES,
+        most: config.max_connections,
+        // The socket, and a copy to set its options.
+        descriptors: 2,
         gate: Arc::new(Gate::new(config.id, Arc::clone(&outlet.stats))),
         shutdown: outlet.shutdown.clone(),
     };
     let door = Arc::new(Door {
         server,
         gate: Arc::clone(&listening.gate),
-        places: Arc::new(Semaphore::new(config.max_connections)),
         budget: Arc::new(Semaphore::new(config.max_buffered / PIECE)),
         registry,
         config,
         outlet,
     });
     listening
-        .accept_all(listener, |stream, address| Arc::clone(&door).admit(stream, address))
+        .accept_all(listener, |stream, arrival| Arc::clone(&door).admit(stream, arrival))
         .await;
     Known { bookmarks: door.registry.known(), ..known }
 }
@@ -139,7 +138,6 @@ struct Door {
     config: RelpConfig,
     outlet: Outlet,
     gate: Arc<Gate>,
-    places: Arc<Semaphore>,
     /// Pieces of memory for messages that are unfinished or held.
     budget: Arc<Semaphore>,
     registry: Registry,
@@ -158,14 +156,15 @@ struct Client {
 
 impl Door {
     /// Lets a client in and receives from it to the end.
-    async fn admit(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
+    async fn admit(self: Arc<Self>, stream: TcpStream, arrival: Arrival) {
+        let address = arrival.address();
         let socket = match prepare(&stream) {
             Ok(socket) => socket,
             Err(error) => return self.gate.refuse(address, "socket", &error),
         };
         let client = |name: Arc<str>, peer| Client { name, peer, address, socket };
         let Some(server) = &self.server else {
-            let Some(place) = self.place(address) else { return };
+            let Some(place) = arrival.come_in() else { return };
             let name = address.ip().to_string().into();
             return self.converse(stream, client(name, None), place).await;
         };
@@ -177,7 +176,7 @@ impl Door {
         };
         match accepted {
             Ok((stream, Identity { role: Role::SyslogClient, name })) => {
-                let Some(place) = self.place(address) else { return };
+                let Some(place) = arrival.come_in() else { return };
                 let name: Arc<str> = name.as_str().into();
                 let peer = Some(Arc::clone(&name));
                 self.converse(stream, client(name, peer), place).await;
@@ -190,18 +189,8 @@ impl Door {
         }
     }
 
-    fn place(&self, address: SocketAddr) -> Option<OwnedSemaphorePermit> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok();
-        if place.is_none() {
-            let most = self.config.max_connections;
-            let problem = format_args!("{most} clients are connected already (max_connections)");
-            self.gate.refuse(address, "too-many", &problem);
-        }
-        place
-    }
-
     /// Receives from a client that was let in, and answers it, until its connection ends.
-    async fn converse<S>(&self, stream: S, client: Client, place: OwnedSemaphorePermit)
+    async fn converse<S>(&self, stream: S, client: Client, place: Place)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -217,6 +206,7 @@ impl Door {
         let answers = Answers::new(groups, writing, &flight, &self.registry);
         let mut connection =
             Connection::new(self, reading, client, session.clone(), (&flight, &lost), queue);
+        let Place { place, descriptors: _descriptors } = place;
         let reading = async move {
             let end = connection.run().await;
             // From here on there are only answers to wait for.

@@ -10,6 +10,7 @@ use tracing::subscriber::DefaultGuard;
 use super::*;
 use crate::sources::{
     Phase,
+    entrance::HANDSHAKES,
     listener::{STOP, bind},
 };
 use crate::tickets::Tickets;
@@ -310,7 +311,8 @@ async fn an_arrival_is_decoded_the_same_however_the_network_cuts_it() {
         let stats = Arc::<SourceStats>::default();
         let gate = Arc::new(Gate::new(SourceId(5), Arc::clone(&stats)));
         let address = "127.0.0.1:1".parse().unwrap();
-        let door = Door { server, config: config(address), tx, shutdown, stats, gate };
+        let (config, budget) = (config(address), Semaphore::new(8 << 10));
+        let door = Door { server, config, budget, tx, shutdown, stats, gate };
         let (mut near, far) = duplex(size);
         let write = async move {
             near.write_all(b"<1>a\n5 <1>bc<1>d\n10 <1>e").await.unwrap();
@@ -364,4 +366,54 @@ async fn a_listener_that_retires_frees_its_address_and_loses_nothing_of_those_it
     sender.shutdown().await.unwrap();
     drop(sender);
     timeout(BOUND, bench.serving).await.expect("it ends with its last sender").unwrap();
+}
+
+#[tokio::test]
+async fn strangers_who_say_nothing_keep_nobody_out() {
+    let mut bench = Bench::new(4, |config| config.max_connections = 2);
+    let mut silent = Vec::new();
+    for _ in 0..2 * HANDSHAKES {
+        silent.push(TcpStream::connect(bench.address).await.unwrap());
+    }
+    bench.until("the longest were cut off", |stats| load(&stats.refused_connections) >= 200).await;
+    let mut sender = bench.sender("web-1").await;
+    sender.write_all(b"<1>a\n").await.unwrap();
+    assert_eq!(bench.lines(1).await, from("web-1", &[b"<1>a"]));
+    assert_eq!(timeout(BOUND, silent[0].read(&mut [0; 8])).await.unwrap().unwrap_or(0), 0);
+    let log = bench.log.text();
+    assert!(log.contains("256 others came in while its handshake was under way"), "{log}");
+}
+
+#[tokio::test]
+async fn who_occupies_the_budget_is_cut_off_and_the_next_goes_on() {
+    let mut bench = Bench::new(4, |config| {
+        config.max_message = MAX_LIMIT;
+        config.max_buffered = MIN_BUFFERED;
+        config.patience = Duration::from_millis(300);
+    });
+    let half = [b"3000000 ", &vec![b'h'; 1 << 20][..]].concat();
+    let mut hostile = Vec::new();
+    for number in 0..3 {
+        let (mut sender, half) = (bench.sender(&format!("mallory-{number}")).await, half.clone());
+        hostile.push(tokio::spawn(async move {
+            let _ = sender.write_all(&half).await;
+            sender
+        }));
+    }
+    let mut honest = bench.sender("web-1").await;
+    honest.write_all(b"<1>short\n").await.unwrap();
+    assert_eq!(bench.lines(1).await, from("web-1", &[b"<1>short"]));
+    let long = vec![b'l'; 2 << 20];
+    let message = [b"2097152 ", &long[..]].concat();
+    let writing = tokio::spawn(async move {
+        honest.write_all(&message).await.unwrap();
+        honest
+    });
+    let mut lines = bench.lines(4).await;
+    lines.retain(|(peer, _)| peer == "web-1");
+    assert!(lines == from("web-1", &[&long]), "whatever came of the others is kept as well");
+    bench.until("all three are counted", |stats| load(&stats.partial_messages) == 3).await;
+    let log = bench.log.text();
+    assert!(log.contains("did not finish a long message in time"), "{log}");
+    drop((writing.await.unwrap(), hostile));
 }
