@@ -13,8 +13,8 @@ use std::{
 
 /// Records that the others take meanwhile: more than a moment's work to fetch.
 const LINES: usize = 40_000;
-/// How often it is tried to see the mark: on a busy machine a node may have caught up before it is
-/// asked.
+/// How often it is tried to see the mark, each time with twice as many records: on a busy machine
+/// a node may have caught up before it is asked.
 const ATTEMPTS: usize = 5;
 
 #[test]
@@ -24,8 +24,8 @@ fn a_node_that_stands_still_is_left_by_its_agent_and_says_that_it_lags_when_it_g
     cluster.wait_settled(&[0, 1, 2, 3]);
     let frozen = cluster.agents_node();
     let mut left = None;
-    let seen = (0..ATTEMPTS).find_map(|_| {
-        let (took, ahead) = freeze(&mut cluster, frozen);
+    let seen = (0..ATTEMPTS).find_map(|attempt| {
+        let (took, ahead) = freeze(&mut cluster, frozen, LINES << attempt);
         left.get_or_insert(took);
         let marked = watch(&cluster, frozen, ahead);
         cluster.wait_back(frozen);
@@ -45,7 +45,7 @@ fn a_node_that_stands_still_is_left_by_its_agent_and_says_that_it_lags_when_it_g
 
 /// Freezes a node while the others go on, and lets it go on then; how long the first receipt took,
 /// and how many entries the others have.
-fn freeze(cluster: &mut Cluster, frozen: usize) -> (Duration, u64) {
+fn freeze(cluster: &mut Cluster, frozen: usize, lines: usize) -> (Duration, u64) {
     let before = cluster.receipted();
     cluster.nodes[frozen].signal(Signal::STOP).unwrap();
     let begun = Instant::now();
@@ -54,8 +54,8 @@ fn freeze(cluster: &mut Cluster, frozen: usize) -> (Duration, u64) {
     let left = begun.elapsed();
     for part in 1..=4 {
         // Blocks of its own each: one large block would be there at once.
-        cluster.log.write(LINES / 4);
-        cluster.wait_receipted(before + 1 + part * LINES as u64 / 4);
+        cluster.log.write(lines / 4);
+        cluster.wait_receipted(before + 1 + part * lines as u64 / 4);
     }
     let others: Vec<usize> = (0..NODES).filter(|index| *index != frozen).collect();
     let ahead = cluster.wait_agreed(&others, cluster.log.count()).size.0;
