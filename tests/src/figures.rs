@@ -72,7 +72,7 @@ const TICK: Duration = Duration::from_millis(2);
 /// Writes `rate` lines a second in the background; gives back when each was written.
 pub fn write_lines(path: PathBuf, rate: u64, count: u64) -> JoinHandle<Vec<Instant>> {
     std::thread::spawn(move || {
-        let mut file = File::create(path).unwrap();
+        let mut file = File::options().create(true).append(true).open(path).unwrap();
         let mut corpus = Corpus::new(rate, service::clock::now().0);
         let (begun, mut written) = (Instant::now(), Vec::with_capacity(count as usize));
         while (written.len() as u64) < count {
