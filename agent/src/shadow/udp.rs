@@ -18,6 +18,7 @@ use rustix::net::{RecvFlags, recv, sockopt::set_socket_recv_buffer_size};
 use tokio::sync::mpsc;
 
 use super::{Delivery, Messages, ShadowError};
+use crate::sources::udp::dropped;
 
 /// How long the thread waits before it looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(200);
@@ -85,12 +86,9 @@ impl Listener {
     /// How many datagrams the kernel has dropped because its buffer was full.
     pub(super) fn dropped(&self) -> io::Result<u64> {
         let inode = rustix::fs::fstat(&self.socket)?.st_ino;
-        for table in ["/proc/self/net/udp", "/proc/self/net/udp6"] {
-            if let Some(drops) = find_drops(&std::fs::read_to_string(table)?, inode) {
-                return Ok(drops);
-            }
-        }
-        Err(io::Error::new(io::ErrorKind::NotFound, "the kernel does not list the socket"))
+        let unlisted =
+            || io::Error::new(io::ErrorKind::NotFound, "the kernel does not list the socket");
+        dropped(inode).ok_or_else(unlisted)
     }
 }
 
@@ -104,25 +102,12 @@ impl Drop for Listener {
     }
 }
 
-/// The last column of the socket's row.
-fn find_drops(table: &str, inode: u64) -> Option<u64> {
-    table.lines().skip(1).find_map(|row| {
-        let mut columns = row.split_ascii_whitespace().skip(9);
-        let found = columns.next()?.parse() == Ok(inode);
-        found.then(|| columns.last()?.parse().ok()).flatten()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_count_of_dropped_datagrams_is_found() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n \
-             3571: 0100007F:158A 00000000:0000 07 00000000:00000000 00:00000000 00000000  1000        0 51234 2 0000000000000000 17\n";
-        assert_eq!(find_drops(table, 51_234), Some(17));
-        assert_eq!(find_drops(table, 51_235), None);
+    fn what_the_kernel_drops_is_counted() {
         let socket = bind("127.0.0.1:0".parse().unwrap(), 64 << 10).unwrap();
         let address = socket.local_addr().unwrap();
         // Nobody receives: most of what is sent does not fit.

@@ -129,16 +129,19 @@ impl<'a> Drops<'a> {
     }
 }
 
-/// How many datagrams the system has dropped at a socket, by its own table.
-fn dropped(inode: u64) -> Option<u64> {
-    ["/proc/self/net/udp", "/proc/self/net/udp6"].iter().find_map(|table| {
-        let table = std::fs::read_to_string(table).ok()?;
-        table.lines().skip(1).find_map(|line| {
-            let mut columns = line.split_ascii_whitespace();
-            let found = columns.nth(9)?.parse() == Ok(inode);
-            let drops = columns.last()?.parse().ok()?;
-            found.then_some(drops)
-        })
+/// How many datagrams the system has dropped at a socket, by its own table. None if it does not tell.
+pub(crate) fn dropped(inode: u64) -> Option<u64> {
+    ["/proc/self/net/udp", "/proc/self/net/udp6"]
+        .iter()
+        .find_map(|table| find_drops(&std::fs::read_to_string(table).ok()?, inode))
+}
+
+/// The last column of the socket's row.
+fn find_drops(table: &str, inode: u64) -> Option<u64> {
+    table.lines().skip(1).find_map(|row| {
+        let mut columns = row.split_ascii_whitespace().skip(9);
+        let found = columns.next()?.parse() == Ok(inode);
+        found.then(|| columns.last()?.parse().ok()).flatten()
     })
 }
 
@@ -154,6 +157,14 @@ mod tests {
     use tokio::sync::{mpsc, watch};
 
     const BOUND: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn the_kernels_count_of_dropped_datagrams_is_found() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n \
+             3571: 0100007F:158A 00000000:0000 07 00000000:00000000 00:00000000 00000000  1000        0 51234 2 0000000000000000 17\n";
+        assert_eq!(find_drops(table, 51_234), Some(17));
+        assert_eq!(find_drops(table, 51_235), None);
+    }
 
     #[tokio::test]
     async fn what_the_system_drops_is_counted_and_the_rest_is_whole() {
