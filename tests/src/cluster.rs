@@ -371,8 +371,13 @@ impl Dice {
 
     /// Lets up to `bound` pass. The moment is the point: it is no wait for anything.
     pub fn pause(&mut self, bound: Duration) {
+        self.pause_from(Duration::ZERO, bound);
+    }
+
+    /// The same, and `least` besides.
+    pub fn pause_from(&mut self, least: Duration, bound: Duration) {
         let micros = self.below(bound.as_micros() as u64 + 1);
-        std::thread::sleep(Duration::from_micros(micros));
+        std::thread::sleep(least + Duration::from_micros(micros));
     }
 }
 

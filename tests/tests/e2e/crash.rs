@@ -2,7 +2,11 @@
 
 use crate::rsyslog;
 use logseal_agent::spool::{Decoded, decode};
-use logseal_tests::{Record, Running, kong_source, wait_for};
+use logseal_tests::{
+    Record, Running,
+    cluster::{Dice, tell},
+    kong_source, wait_for,
+};
 use record::batch::{Codec, SealedBatch};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -74,16 +78,9 @@ impl Load {
     }
 }
 
-struct Dice(u64);
-
-impl Dice {
-    fn wait(&mut self) {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        // The moment is the point: it is no wait for anything.
-        std::thread::park_timeout(Duration::from_micros(20_000 + self.0 % 300_000));
-    }
+/// Lets some time pass until the next kill.
+fn wait(dice: &mut Dice) {
+    dice.pause_from(Duration::from_millis(20), Duration::from_millis(300));
 }
 
 /// How many of `sent` are missing, in how many gaps, and how many came twice.
@@ -156,12 +153,12 @@ fn under_load(seed: u64, kills: usize, mut kill: impl FnMut(&mut Running)) -> Ou
     let mut running = Running::start(|site| kong_source(site) + &site.syslog_source());
     let rsyslog = rsyslog::start(&running.site);
     let load = Load::start(running.site.path("kong.log"), rsyslog.port);
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     for _ in 0..kills {
-        dice.wait();
+        wait(&mut dice);
         kill(&mut running);
     }
-    dice.wait();
+    wait(&mut dice);
     let (lines, messages) = load.end();
     let end = messages.last().unwrap().clone();
     let records = wait_for("the last line and the last message", || {
@@ -183,11 +180,6 @@ fn under_load(seed: u64, kills: usize, mut kill: impl FnMut(&mut Running)) -> Ou
     }
 }
 
-/// Prints past the test runner, which keeps what a passing test says to itself.
-fn tell(text: String) {
-    std::io::stderr().write_all((text + "\n").as_bytes()).unwrap();
-}
-
 #[test]
 fn killing_the_ledger_loses_and_repeats_nothing() {
     let outcome = under_load(0x5eed_0001, LEDGER_KILLS, |running| {
@@ -195,7 +187,7 @@ fn killing_the_ledger_loses_and_repeats_nothing() {
         running.ledger = running.site.start_ledger().unwrap();
     });
     let (lines, messages) = outcome.sent;
-    tell(format!(
+    tell(&format!(
         "{LEDGER_KILLS} kills of the ledger: file {lines} lines, rsyslog {messages} messages; lost, gaps, twice: file {:?}, rsyslog {:?}",
         outcome.file, outcome.syslog
     ));
@@ -213,7 +205,7 @@ fn killing_the_agent_loses_and_repeats_nothing_of_a_file() {
     });
     let (lines, messages) = outcome.sent;
     let (lost, gaps, twice) = outcome.syslog;
-    tell(format!(
+    tell(&format!(
         "{AGENT_KILLS} kills of the agent: {} records seen durable; file {lines} lines, lost, gaps, twice {:?}; \
          rsyslog {messages} messages: {lost} lost in {gaps} gaps that plain TCP cannot know of, \
          {twice} sent again by rsyslog",

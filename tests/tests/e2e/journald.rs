@@ -14,7 +14,7 @@ use std::{
 };
 
 use logseal::site::{AgentOptions, LedgerOptions, Process, Site};
-use logseal_tests::{LIMIT, Record, join_parts, new_site, records, wait_for};
+use logseal_tests::{LIMIT, Record, cluster::Dice, join_parts, new_site, records, wait_for};
 use record::entry::Entry;
 use serde_json::Value;
 
@@ -144,13 +144,9 @@ fn a_killed_agent_loses_no_entry_of_the_journal_and_has_none_twice() {
         }
         journal
     });
-    let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut dice = Dice::new(0x9e37_79b9_7f4a_7c15);
     for _ in 0..KILLS {
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
-        // The moment is the point: it is no wait for anything.
-        std::thread::park_timeout(Duration::from_micros(20_000 + dice % 200_000));
+        dice.pause_from(Duration::from_millis(20), Duration::from_millis(200));
         agent.kill().unwrap();
         agent = site.spawn("logseal-agent", "gw01.toml", "gw01.log").unwrap();
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use logseal::site::{AgentOptions, LedgerOptions, Site, free_ports};
-use logseal_tests::{LIMIT, Record, Running, new_site, records, wait_for};
+use logseal_tests::{LIMIT, Record, Running, cluster::Dice, new_site, records, wait_for};
 use record::entry::Entry;
 
 /// A parameter of a record's own element.
@@ -162,12 +162,9 @@ fn an_input_that_ends_while_no_node_can_be_reached_is_kept() {
 fn through_kills(site: &Site, mut send: impl FnMut(usize) -> usize) -> usize {
     const KILLS: usize = 15;
     let mut agent = site.start_agent("gw01").unwrap();
-    let (mut sent, mut dice) = (0, 0x2545_f491_4f6c_dd1d_u64);
+    let (mut sent, mut dice) = (0, Dice::new(0x2545_f491_4f6c_dd1d));
     for _ in 0..KILLS {
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
-        let until = sent + 50 + (dice % 400) as usize;
+        let until = sent + 50 + dice.below(400) as usize;
         while sent < until {
             sent = send(sent);
             // The pace is the point: what is lost is what came in the last moment.

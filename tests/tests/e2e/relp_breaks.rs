@@ -4,6 +4,7 @@ use crate::{
     relp::{expect_all, lasting_port, listening, messages, plain_action, plain_source, tls_source},
     rsyslog,
 };
+use logseal_tests::cluster::{Dice, tell};
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
@@ -47,43 +48,21 @@ impl Load {
     }
 }
 
-/// Random numbers that are the same each time.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-
-    /// The moment is the point: it is no wait for anything.
-    fn wait(&mut self, most_ms: u64) {
-        std::thread::park_timeout(Duration::from_micros(self.roll(most_ms * 1000)));
-    }
-}
-
-/// Prints past the test runner, which keeps what a passing test says to itself.
-fn tell(text: String) {
-    std::io::stderr().write_all((text + "\n").as_bytes()).unwrap();
-}
-
 #[test]
 fn killing_the_agent_loses_and_repeats_nothing_of_relp() {
     let port = lasting_port();
     let mut running = listening(|_| plain_source(port), port);
     let rsyslog = rsyslog::start_with(&running.site, &plain_action(port));
     let load = Load::start(rsyslog.port);
-    let mut dice = Dice(0x5eed_0100);
+    let mut dice = Dice::new(0x5eed_0100);
     for _ in 0..KILLS {
-        dice.wait(400);
+        dice.pause(Duration::from_millis(400));
         running.agent.kill().unwrap();
         running.agent = running.site.start_agent("gw01").unwrap();
     }
     let sent = load.end();
     expect_all(&running, &sent);
-    tell(format!("{KILLS} kills of the agent: {} messages by RELP, 0 lost, 0 twice", sent.len()));
+    tell(&format!("{KILLS} kills of the agent: {} messages by RELP, 0 lost, 0 twice", sent.len()));
 }
 
 /// Passes connections on, and cuts them when it is told to.
@@ -147,14 +126,14 @@ fn connections_that_are_cut_lose_and_repeat_nothing() {
     let proxy = Proxy::start(port);
     let rsyslog = rsyslog::start_with(&running.site, &plain_action(proxy.port));
     let load = Load::start(rsyslog.port);
-    let mut dice = Dice(0x5eed_0200);
+    let mut dice = Dice::new(0x5eed_0200);
     for cut in 0..CUTS {
-        dice.wait(400);
+        dice.pause(Duration::from_millis(400));
         proxy.cut(cut % 3 > 0);
     }
     let sent = load.end();
     expect_all(&running, &sent);
-    tell(format!("{CUTS} cuts: {} messages by RELP, 0 lost, 0 twice", sent.len()));
+    tell(&format!("{CUTS} cuts: {} messages by RELP, 0 lost, 0 twice", sent.len()));
 }
 
 #[test]
@@ -173,9 +152,9 @@ fn a_stop_and_a_reload_of_the_agent_repeat_nothing() {
     );
     let rsyslog = rsyslog::start_with(&running.site, &text);
     let load = Load::start(rsyslog.port);
-    let mut dice = Dice(0x5eed_0300);
+    let mut dice = Dice::new(0x5eed_0300);
     for _ in 0..8 {
-        dice.wait(1500);
+        dice.pause(Duration::from_millis(1500));
         running.agent.stop(logseal_tests::LIMIT).unwrap();
         running.agent = running.site.start_agent("gw01").unwrap();
     }
