@@ -91,6 +91,14 @@ pub enum Error {
         /// One past the last durable record.
         durable: Seq,
     },
+    /// Caller: what is to be put back is not what is there, or does not belong there. Nothing was written.
+    #[error("record {seq} cannot be put back into {}: what is there can be read, and is something else", segment.display())]
+    Conflict {
+        /// The segment that would have been written.
+        segment: PathBuf,
+        /// The record.
+        seq: Seq,
+    },
     /// Machine: the record was durable once, and its bytes are no longer what was written.
     #[error("{0}: restore the file from a copy, or fetch these records from another holder")]
     Damaged(Damage),

@@ -171,6 +171,65 @@ impl Space {
     }
 }
 
+/// A segment that is written anew under another name, and then takes the place of the one with its own.
+pub(crate) struct Replacement {
+    path: PathBuf,
+    unfinished: PathBuf,
+    file: File,
+    written: u64,
+    finished: bool,
+}
+
+impl Replacement {
+    pub(crate) fn begin(dir: &Path, base: u64) -> Result<Replacement, Error> {
+        let path = segment_path(dir, base);
+        let unfinished = path.with_extension(UNFINISHED);
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let file = options.open(&unfinished).map_err(replace_error(&unfinished, dir))?;
+        Ok(Replacement { path, unfinished, file, written: 0, finished: false })
+    }
+
+    pub(crate) fn write(&mut self, slices: &mut [IoSlice<'_>]) -> Result<(), Error> {
+        let size: usize = slices.iter().map(|slice| slice.len()).sum();
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        write_slices(&self.file, slices, self.written)
+            .map_err(|short| replace_error(&self.unfinished, dir)(short.source))?;
+        self.written += size as u64;
+        Ok(())
+    }
+
+    /// Makes it durable under its own name. Answers how many bytes the one before it had.
+    pub(crate) fn finish(mut self) -> Result<u64, Error> {
+        let dir = self.path.parent().unwrap_or(Path::new(".")).to_path_buf();
+        let before = self.path.metadata().map_or(0, |metadata| metadata.len());
+        self.file
+            .sync_all()
+            .and_then(|()| std::fs::rename(&self.unfinished, &self.path))
+            .map_err(replace_error(&self.unfinished, &dir))?;
+        self.finished = true;
+        sync_dir(&dir)?;
+        Ok(before)
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if !self.finished {
+            // The first error is the one to report; what this leaves behind the next start removes.
+            let _ = std::fs::remove_file(&self.unfinished);
+        }
+    }
+}
+
+fn replace_error(path: &Path, dir: &Path) -> impl FnOnce(io::Error) -> Error {
+    let (path, dir) = (path.to_path_buf(), dir.to_path_buf());
+    move |source| match is_full(&source) {
+        true => Error::Full { dir },
+        false => Error::io("write", &path)(source),
+    }
+}
+
 /// Writes zeros from one place to another, so that later writes there need no new space.
 fn write_zeros(file: &File, mut from: u64, to: u64) -> io::Result<()> {
     let zeros = [0; 64 << 10];

@@ -1,4 +1,5 @@
-//! Where each durable record stands: shared by the writer and its readers, in memory, 4 bytes a record.
+//! Where each durable record stands: shared by the writer and its readers. Of sealed segments only the first record is
+//! kept in memory; where the others stand is looked up when they are read, and remembered for a few segments.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -7,33 +8,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use crate::error::Damage;
 use crate::files::segment_path;
-use crate::format::RECORD_HEADER_BYTES;
 use crate::recover::Walk;
+use crate::sealed::{Offsets, place};
 use crate::{DamageKind, Error, Seq};
 
-/// Sealed segments kept open for reading. More would take file descriptors from the process's connections.
-const OPEN_FILES: usize = 16;
+/// Segments kept open for reading. More would take file descriptors from the process's connections.
+const OPEN_SEGMENTS: usize = 16;
 
-/// One segment's records.
+/// All segments, and the records of the last one up to the durable end.
 #[derive(Debug)]
-pub(crate) struct SegmentIndex {
-    pub(crate) base: u64,
-    /// Where each record begins in the segment, in bytes; 0 for damaged ones.
+pub(crate) struct Index {
+    /// The first record of each segment.
+    pub(crate) bases: VecDeque<u64>,
+    pub(crate) last: LastSegment,
+    pub(crate) durable: u64,
+    /// Damage of the last segment that cost records, in order.
+    damage: Vec<Damage>,
+}
+
+/// The segment that is being written.
+#[derive(Debug, Default)]
+pub(crate) struct LastSegment {
+    /// Where each record begins, in bytes; 0 for damaged ones.
     pub(crate) records: Vec<u32>,
     /// Where the durable records end, in bytes.
     pub(crate) end: u32,
 }
 
-/// All segments' records, up to the durable end.
-#[derive(Debug)]
-pub(crate) struct Index {
-    pub(crate) segments: VecDeque<SegmentIndex>,
-    pub(crate) durable: u64,
-    /// Damage that cost records, in order.
-    damage: Vec<Damage>,
-}
-
 /// Where a record's bytes are to be found.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub(crate) base: u64,
     pub(crate) offset: u32,
@@ -41,59 +44,58 @@ pub(crate) struct Place {
     pub(crate) extent: usize,
 }
 
+/// What the index knows of a record's place.
+pub(crate) enum Spot {
+    /// In the last segment, there.
+    Last(Place),
+    /// In the sealed segment that begins with `base` and ends before `limit`.
+    Sealed { base: u64, limit: u64 },
+}
+
 impl Index {
     pub(crate) fn new(walk: Walk) -> Index {
-        let segments = walk.segments.into_iter();
-        let segments = segments.map(|scan| SegmentIndex {
-            base: scan.base,
-            records: scan.records,
-            end: scan.end,
-        });
         let mut damage = walk.recovery.damage;
         damage.retain(|damage| damage.first_seq < damage.last_seq);
-        Index { segments: segments.collect(), durable: walk.recovery.next_seq.0, damage }
+        let last = walk.segments.into_iter().next_back();
+        let last = last.map(|scan| LastSegment { records: scan.records, end: scan.end });
+        Index {
+            bases: walk.bases.into(),
+            last: last.unwrap_or_default(),
+            durable: walk.recovery.next_seq.0,
+            damage,
+        }
     }
 
     pub(crate) fn first(&self) -> u64 {
-        self.segments.front().map_or(self.durable, |segment| segment.base)
+        self.bases.front().copied().unwrap_or(self.durable)
     }
 
-    pub(crate) fn find(&self, dir: &Path, seq: u64) -> Result<Place, Error> {
+    /// The segment after the one that begins with `base`.
+    pub(crate) fn following(&self, base: u64) -> Option<u64> {
+        self.bases.get(self.bases.partition_point(|other| *other <= base)).copied()
+    }
+
+    pub(crate) fn find(&self, dir: &Path, seq: u64) -> Result<Spot, Error> {
         if seq >= self.durable {
             return Err(Error::NotDurable { seq: Seq(seq), durable: Seq(self.durable) });
         }
-        let following = self.segments.partition_point(|segment| segment.base <= seq);
-        let Some(segment) = following.checked_sub(1).and_then(|index| self.segments.get(index))
-        else {
+        let following = self.bases.partition_point(|base| *base <= seq);
+        let Some(base) = following.checked_sub(1).map(|index| self.bases[index]) else {
             return Err(Error::Released { seq: Seq(seq), first: Seq(self.first()) });
         };
-        let index = (seq - segment.base) as usize;
-        match segment.records.get(index) {
-            None | Some(0) => Err(Error::Damaged(self.damage_of(dir, segment, seq))),
-            Some(offset) => {
-                let end = segment.records[index + 1..]
-                    .iter()
-                    .find(|next| **next != 0)
-                    .unwrap_or(&segment.end);
-                let extent = end.saturating_sub(*offset) as usize;
-                assert!(
-                    extent >= RECORD_HEADER_BYTES,
-                    "records are indexed in the order in which they stand"
-                );
-                Ok(Place { base: segment.base, offset: *offset, extent })
-            }
+        match self.bases.get(following) {
+            Some(limit) => Ok(Spot::Sealed { base, limit: *limit }),
+            None => place(base, &self.last.records, self.last.end, seq)
+                .map(Spot::Last)
+                .ok_or_else(|| Error::Damaged(self.damage_of(dir, base, seq))),
         }
     }
 
-    fn damage_of(&self, dir: &Path, segment: &SegmentIndex, seq: u64) -> Damage {
-        let following = self.damage.partition_point(|damage| damage.first_seq.0 <= seq);
-        let known = following
-            .checked_sub(1)
-            .map(|index| &self.damage[index])
-            .filter(|damage| seq < damage.last_seq.0);
-        known.cloned().unwrap_or_else(|| Damage {
-            segment: segment_path(dir, segment.base),
-            offset: segment.end.into(),
+    fn damage_of(&self, dir: &Path, base: u64, seq: u64) -> Damage {
+        let hit = |damage: &&Damage| (damage.first_seq.0..damage.last_seq.0).contains(&seq);
+        self.damage.iter().find(hit).cloned().unwrap_or_else(|| Damage {
+            segment: segment_path(dir, base),
+            offset: self.last.end.into(),
             first_seq: Seq(seq),
             last_seq: Seq(seq + 1),
             kind: DamageKind::Missing,
@@ -101,18 +103,30 @@ impl Index {
     }
 }
 
+/// A segment that is open for reading.
+#[derive(Debug)]
+pub(crate) struct OpenSegment {
+    base: u64,
+    pub(crate) file: File,
+    /// Once it is sealed and was needed.
+    offsets: Mutex<Option<Arc<Offsets>>>,
+}
+
 /// What the writer and all readers of a journal have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
+    /// Whether anything may be written beside the segments.
+    pub(crate) may_write: bool,
     index: RwLock<Index>,
     /// The most recently used last.
-    files: Mutex<Vec<(u64, Arc<File>)>>,
+    open: Mutex<Vec<Arc<OpenSegment>>>,
 }
 
 impl Shared {
-    pub(crate) fn new(dir: &Path, index: Index) -> Shared {
-        Shared { dir: dir.to_path_buf(), index: RwLock::new(index), files: Mutex::default() }
+    pub(crate) fn new(dir: &Path, index: Index, may_write: bool) -> Shared {
+        let (dir, index) = (dir.to_path_buf(), RwLock::new(index));
+        Shared { dir, may_write, index, open: Mutex::default() }
     }
 
     // A panic elsewhere cannot leave the index half-changed: each change is complete before its lock is let go.
@@ -124,33 +138,71 @@ impl Shared {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A segment's file, open for reading.
-    pub(crate) fn file(&self, base: u64) -> Result<Arc<File>, Error> {
-        let mut files = self.files();
-        let known = files.iter().position(|(open, _)| *open == base);
-        let file = match known {
-            Some(index) => files.remove(index).1,
+    /// A segment, open for reading.
+    pub(crate) fn segment(&self, base: u64) -> Result<Arc<OpenSegment>, Error> {
+        let mut open = self.open();
+        let known = open.iter().position(|segment| segment.base == base);
+        let segment = match known {
+            Some(index) => open.remove(index),
             None => {
                 let path = segment_path(&self.dir, base);
-                Arc::new(File::open(&path).map_err(Error::io("open", &path))?)
+                let file = File::open(&path).map_err(Error::io("open", &path))?;
+                Arc::new(OpenSegment { base, file, offsets: Mutex::default() })
             }
         };
         // Whoever releases the segment first takes it out of the index, then waits for this lock to forget the file.
         if base >= self.index().first() {
-            if files.len() >= OPEN_FILES {
-                files.remove(0);
+            if open.len() >= OPEN_SEGMENTS {
+                open.remove(0);
             }
-            files.push((base, Arc::clone(&file)));
+            open.push(Arc::clone(&segment));
         }
-        Ok(file)
+        Ok(segment)
     }
 
-    /// Lets go of a segment that was deleted, so that its space is returned.
-    pub(crate) fn forget_file(&self, base: u64) {
-        self.files().retain(|(open, _)| *open != base);
+    /// Where the records of a sealed segment stand. With `doubt`, what was kept beside it does not count.
+    pub(crate) fn offsets(
+        &self,
+        segment: &OpenSegment,
+        limit: u64,
+        doubt: bool,
+    ) -> Result<Arc<Offsets>, Error> {
+        let mut known = segment.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(offsets) = known.as_ref().filter(|_| !doubt) {
+            return Ok(Arc::clone(offsets));
+        }
+        let kept = if doubt { None } else { Offsets::from_file(&self.dir, segment.base, limit) };
+        let offsets = match kept {
+            Some(kept) => kept,
+            None => {
+                let read = Offsets::from_segment(&self.dir, segment.base, limit)?;
+                if known.as_ref().is_none_or(|known| known.damage() != read.damage()) {
+                    read.damage()
+                        .iter()
+                        .for_each(|damage| tracing::error!(%damage, "the journal is damaged"));
+                }
+                if self.may_write {
+                    read.keep(&self.dir);
+                }
+                read
+            }
+        };
+        let offsets = Arc::new(offsets);
+        *known = Some(Arc::clone(&offsets));
+        Ok(offsets)
     }
 
-    fn files(&self) -> MutexGuard<'_, Vec<(u64, Arc<File>)>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lets go of a segment that was deleted or written anew, so that its space is returned.
+    pub(crate) fn forget_segment(&self, base: u64) {
+        self.open().retain(|segment| segment.base != base);
+    }
+
+    /// Lets go of all segments, since one of them, or what one ends with, is another now.
+    pub(crate) fn forget_segments(&self) {
+        self.open().clear();
+    }
+
+    fn open(&self) -> MutexGuard<'_, Vec<Arc<OpenSegment>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use crate::active::Active;
 use crate::files::{Lock, Space, create_dir, remove_unfinished, segment_path, sync_dir};
 use crate::format::{HEADER_BYTES, MAX_RECORD_BYTES, MAX_SEQ, RECORD_HEADER_BYTES, padded};
-use crate::index::{Index, SegmentIndex, Shared};
-use crate::recover::{Recovery, Walk, walk};
+use crate::index::{Index, LastSegment, Shared};
+use crate::recover::{Look, Recovery, Walk, walk};
+use crate::sealed::{self, Offsets};
 use crate::{Error, Reader, Seq};
 
 /// How a journal is kept. May differ from one start to the next.
@@ -24,11 +25,18 @@ pub struct Options {
     /// How much of small records is gathered in memory before it is written, in bytes: up to 64 MiB. What is gathered
     /// is written by [`Journal::sync`] at the latest.
     pub buffer_bytes: usize,
+    /// How much is read when the journal is opened.
+    pub look: Look,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { segment_bytes: 16 << 20, max_record_bytes: 64 << 20, buffer_bytes: 256 << 10 }
+        Options {
+            segment_bytes: 16 << 20,
+            max_record_bytes: 64 << 20,
+            buffer_bytes: 256 << 10,
+            look: Look::Everything,
+        }
     }
 }
 
@@ -79,7 +87,7 @@ enum State {
 impl Journal {
     /// Opens the journal in a directory, which is made (mode 0700) if there is none, and recovers what is there.
     ///
-    /// Reads every segment once. What the recovery reports is also logged; whether damage stops the program is the
+    /// Reads every segment once, or the last one only ([`Options::look`]). What the recovery reports is also logged; whether damage stops the program is the
     /// caller's decision.
     ///
     /// # Errors
@@ -91,20 +99,21 @@ impl Journal {
         create_dir(dir)?;
         let lock = Lock::take(dir)?;
         remove_unfinished(dir)?;
-        let walk = walk(dir)?;
+        let walk = walk(dir, options.look)?;
         log_findings(&walk.recovery);
         let active = walk
             .segments
             .last()
             .map(|last| Active::adopt(dir, last, &walk.last_bytes, options.buffer_bytes));
         let active = active.transpose()?;
-        let sealed_bytes = trim_sealed(dir, &walk);
+        trim_sealed(dir, &walk);
+        let sealed_bytes = sealed_bytes(dir, &walk.bases)?;
         sync_dir(dir)?;
         let recovery = walk.recovery.clone();
         let next = recovery.next_seq.0;
         let journal = Journal {
             options,
-            shared: Arc::new(Shared::new(dir, Index::new(walk))),
+            shared: Arc::new(Shared::new(dir, Index::new(walk), true)),
             _lock: lock,
             active,
             pending: Vec::new(),
@@ -200,15 +209,17 @@ impl Journal {
         let mut deleted = false;
         while let Some(base) = self.releasable(seq.0) {
             let path = segment_path(&self.shared.dir, base);
+            let bytes = path.metadata().map_or(0, |metadata| metadata.len());
             match remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(Error::io("delete", &path)(error));
                 }
                 _ => deleted = true,
             }
-            let segment = self.shared.index_mut().segments.pop_front();
-            self.sealed_bytes -= segment.map_or(0, |segment| segment.end.into());
-            self.shared.forget_file(base);
+            sealed::remove(&self.shared.dir, base);
+            self.shared.index_mut().bases.pop_front();
+            self.sealed_bytes = self.sealed_bytes.saturating_sub(bytes);
+            self.shared.forget_segment(base);
         }
         let result = if deleted { sync_dir(&self.shared.dir) } else { Ok(()) };
         self.judge(result)
@@ -228,7 +239,32 @@ impl Journal {
         self.active.as_mut().map_or(Ok(()), |active| active.finish(self.next))
     }
 
-    fn check_usable(&self) -> Result<(), Error> {
+    pub(crate) fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    pub(crate) fn active(&self) -> Option<&Active> {
+        self.active.as_ref()
+    }
+
+    /// Takes note of a sealed segment that was put in place of one with `before` bytes, or of none.
+    pub(crate) fn restored(&mut self, first: u64, before: u64, bytes: u64) {
+        {
+            let mut index = self.shared.index_mut();
+            let at = index.bases.partition_point(|base| *base < first);
+            if index.bases.get(at) != Some(&first) {
+                index.bases.insert(at, first);
+            }
+        }
+        self.sealed_bytes = (self.sealed_bytes + bytes).saturating_sub(before);
+        self.shared.forget_segments();
+    }
+
+    pub(crate) fn begin_empty_segment(&mut self) -> Result<(), Error> {
+        self.begin_segment(Space { end: HEADER_BYTES as u64, zeros: true })
+    }
+
+    pub(crate) fn check_usable(&self) -> Result<(), Error> {
         match self.state {
             State::Open => Ok(()),
             State::Poisoned | State::Closed => {
@@ -238,7 +274,7 @@ impl Journal {
     }
 
     /// Every error but a full disk ends writing.
-    fn judge<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+    pub(crate) fn judge<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         if let Err(error) = &result
             && !matches!(error, Error::Full { .. })
         {
@@ -273,13 +309,23 @@ impl Journal {
     fn begin_segment(&mut self, space: Space) -> Result<(), Error> {
         self.sync_active()?;
         let new = Active::create(&self.shared.dir, self.next, space, self.options.buffer_bytes)?;
-        if let Some(mut sealed) = self.active.replace(new) {
-            sealed.trim();
-            self.sealed_bytes += sealed.tail();
+        let before = self.active.replace(new);
+        let base = before.as_ref().map(Active::base);
+        if let Some(mut before) = before {
+            before.trim();
+            self.sealed_bytes += before.tail();
         }
-        let segment =
-            SegmentIndex { base: self.next, records: Vec::new(), end: HEADER_BYTES as u32 };
-        self.shared.index_mut().segments.push_back(segment);
+        let last = {
+            let mut index = self.shared.index_mut();
+            index.bases.push_back(self.next);
+            let new = LastSegment { records: Vec::new(), end: HEADER_BYTES as u32 };
+            std::mem::replace(&mut index.last, new)
+        };
+        if let Some(base) = base
+            && !last.records.contains(&0)
+        {
+            Offsets::written(base, self.next, last.records, last.end).keep(&self.shared.dir);
+        }
         Ok(())
     }
 
@@ -289,9 +335,8 @@ impl Journal {
         };
         active.sync()?;
         let mut index = self.shared.index_mut();
-        let segment = index.segments.back_mut().expect("the active segment is indexed");
-        segment.records.append(&mut self.pending);
-        segment.end = active.tail() as u32;
+        index.last.records.append(&mut self.pending);
+        index.last.end = active.tail() as u32;
         index.durable = self.next;
         self.durable = self.next;
         Ok(())
@@ -300,8 +345,8 @@ impl Journal {
     /// The oldest segment, if it holds no record from `seq` on and is not the one being written.
     fn releasable(&self, seq: u64) -> Option<u64> {
         let index = self.shared.index();
-        let following = index.segments.get(1)?;
-        (following.base <= seq).then(|| index.first())
+        let following = index.bases.get(1)?;
+        (*following <= seq).then(|| index.first())
     }
 }
 
@@ -336,11 +381,11 @@ fn log_findings(recovery: &Recovery) {
     }
 }
 
-/// Gives back space that a crash left in sealed segments, and adds up what these hold. Damaged ones stay as they are.
-fn trim_sealed(dir: &Path, walk: &Walk) -> u64 {
-    let sealed = || walk.segments.iter().zip(walk.segments.iter().skip(1));
+/// Gives back space that a crash left in sealed segments. Damaged ones stay as they are.
+fn trim_sealed(dir: &Path, walk: &Walk) {
+    let sealed = walk.segments.iter().zip(walk.segments.iter().skip(1));
     for (segment, _) in
-        sealed().filter(|(segment, after)| !segment.tail_is_bad() && segment.next() == after.base)
+        sealed.filter(|(segment, after)| !segment.tail_is_bad() && segment.next() == after.base)
     {
         let (path, end) = (segment_path(dir, segment.base), u64::from(segment.end));
         let too_long = path.metadata().is_ok_and(|metadata| metadata.len() > end);
@@ -349,7 +394,15 @@ fn trim_sealed(dir: &Path, walk: &Walk) -> u64 {
             tracing::warn!(segment = %path.display(), %error, "cannot return unused space");
         }
     }
-    sealed().map(|(segment, _)| u64::from(segment.end)).sum()
+}
+
+/// What the segments before the last one take.
+fn sealed_bytes(dir: &Path, bases: &[u64]) -> Result<u64, Error> {
+    let sealed = bases.split_last().map_or(&[][..], |(_, sealed)| sealed);
+    sealed.iter().try_fold(0, |sum, base| {
+        let path = segment_path(dir, *base);
+        Ok(sum + path.metadata().map_err(Error::io("read", &path))?.len())
+    })
 }
 
 #[cfg(test)]
@@ -359,7 +412,12 @@ mod tests {
     use super::*;
 
     fn small() -> Options {
-        Options { segment_bytes: 4096, max_record_bytes: 1 << 20, buffer_bytes: 1024 }
+        Options {
+            segment_bytes: 4096,
+            max_record_bytes: 1 << 20,
+            buffer_bytes: 1024,
+            look: Look::Everything,
+        }
     }
 
     fn device(path: &str) -> File {

@@ -45,17 +45,21 @@ mod index;
 mod journal;
 mod reader;
 mod recover;
+mod restore;
 mod scan;
+mod sealed;
+mod segment;
 
 use std::fmt;
 
 pub use error::{Damage, DamageKind, Error, TornTail};
 pub use format::{MAX_RECORD_BYTES, MAX_SEGMENT_BYTES};
 pub use journal::{Journal, Options};
-pub use reader::{Iter, Reader, open_read_only};
-pub use recover::Recovery;
+pub use reader::{Iter, Reader, open_read_only, open_read_only_as};
+pub use recover::{Look, Recovery};
 #[doc(hidden)]
 pub use scan::{Gap, HeaderState, Scan, scan};
+pub use segment::{Extent, Segment};
 
 /// The number of a record: the first record of a journal is 0, and there are no holes. Also used for ends of ranges,
 /// where it is one past the last record. Always below 2^63.

@@ -11,8 +11,9 @@ use crc32c::crc32c_append;
 use crate::error::{Damage, DamageKind};
 use crate::files::segment_path;
 use crate::format::{RECORD_HEADER_BYTES, RecordHeader, Seed, padded};
-use crate::index::{Index, Place, Shared};
-use crate::recover::{Recovery, Walk, walk};
+use crate::index::{Index, Place, Shared, Spot};
+use crate::recover::{Look, Recovery, Walk, walk};
+use crate::segment::{Extent, Segment};
 use crate::{Error, Seq};
 
 /// How often a directory that changes while it is listed and read is looked at again.
@@ -26,10 +27,18 @@ const ATTEMPTS: usize = 16;
 /// # Errors
 /// [`Error::Io`] if the directory or a segment cannot be read, [`Error::Version`] if a newer program wrote it.
 pub fn open_read_only(dir: impl AsRef<Path>) -> Result<(Reader, Recovery), Error> {
+    open_read_only_as(dir, Look::Everything)
+}
+
+/// As [`open_read_only`], but with [`Look::Last`] without reading more than the last segment.
+///
+/// # Errors
+/// As [`open_read_only`].
+pub fn open_read_only_as(dir: impl AsRef<Path>, look: Look) -> Result<(Reader, Recovery), Error> {
     let dir = dir.as_ref();
-    let found = look_until_sure(|| walk(dir), || dir.is_dir())?;
+    let found = look_until_sure(|| walk(dir, look), || dir.is_dir())?;
     let recovery = found.recovery.clone();
-    Ok((Reader::new(Arc::new(Shared::new(dir, Index::new(found)))), recovery))
+    Ok((Reader::new(Arc::new(Shared::new(dir, Index::new(found), false))), recovery))
 }
 
 /// A handle for reading records. Cheap to clone, and independent of the thread that writes.
@@ -61,16 +70,39 @@ impl Reader {
     /// [`Error::NotDurable`] if the record has not been synced, [`Error::Released`] if it is gone,
     /// [`Error::Damaged`] if it is no longer what was written, [`Error::Io`] if the machine cannot read it.
     pub fn read(&self, seq: Seq) -> Result<Vec<u8>, Error> {
-        let place = self.shared.index().find(&self.shared.dir, seq.0)?;
-        let file = match self.shared.file(place.base) {
+        match self.try_read(seq, false) {
+            // Where it stands may be what is wrong.
+            Err(Error::Damaged(_)) => self.try_read(seq, true),
+            read => read,
+        }
+    }
+
+    fn try_read(&self, seq: Seq, doubt: bool) -> Result<Vec<u8>, Error> {
+        let spot = self.shared.index().find(&self.shared.dir, seq.0)?;
+        let base = match spot {
+            Spot::Last(place) => place.base,
+            Spot::Sealed { base, .. } => base,
+        };
+        let segment = match self.shared.segment(base) {
             // Released since it was looked up.
             Err(error) if error.is_not_found() && seq < self.first_seq() => {
                 return Err(Error::Released { seq, first: self.first_seq() });
             }
-            file => file?,
+            // Who does not write cannot know whether it was released.
+            Err(error) if error.is_not_found() && self.shared.may_write => {
+                return Err(Error::Damaged(self.missing(base)));
+            }
+            segment => segment?,
         };
-        let path = segment_path(&self.shared.dir, place.base);
-        let read = read_record(&file, &place, seq).map_err(Error::io("read", &path))?;
+        let place = match spot {
+            Spot::Last(place) => place,
+            Spot::Sealed { limit, .. } => {
+                let offsets = self.shared.offsets(&segment, limit, doubt)?;
+                offsets.find(&self.shared.dir, seq.0)?
+            }
+        };
+        let path = segment_path(&self.shared.dir, base);
+        let read = read_record(&segment.file, &place, seq).map_err(Error::io("read", &path))?;
         read.ok_or_else(|| {
             Error::Damaged(Damage {
                 segment: path,
@@ -80,6 +112,51 @@ impl Reader {
                 kind: DamageKind::Bytes,
             })
         })
+    }
+
+    /// The damage of a segment whose file is gone.
+    fn missing(&self, base: u64) -> Damage {
+        let index = self.shared.index();
+        Damage {
+            segment: segment_path(&self.shared.dir, base),
+            offset: 0,
+            first_seq: Seq(base),
+            last_seq: Seq(index.following(base).unwrap_or(index.durable)),
+            kind: DamageKind::Missing,
+        }
+    }
+
+    /// The segments and which records each should hold, up to the durable end.
+    #[must_use]
+    pub fn segments(&self) -> Vec<Extent> {
+        let index = self.shared.index();
+        let sealed = index.bases.iter().skip(1).map(|base| (*base, true));
+        let extents = index.bases.iter().zip(sealed.chain([(index.durable, false)]));
+        extents
+            .map(|(first, (last, is_sealed))| Extent {
+                first: Seq(*first),
+                last: Seq(last),
+                is_sealed,
+            })
+            .collect()
+    }
+
+    /// Reads a whole segment, and says what in it is damaged: for whoever checks or copies everything. Takes as much
+    /// memory as the segment has bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the machine cannot read it, [`Error::Version`] if a newer program wrote it,
+    /// [`Error::Released`] if it is gone since.
+    pub fn load(&self, extent: Extent) -> Result<Segment, Error> {
+        match Segment::load(&self.shared.dir, extent) {
+            Err(error) if error.is_not_found() && extent.first < self.first_seq() => {
+                Err(Error::Released { seq: extent.first, first: self.first_seq() })
+            }
+            Err(error) if error.is_not_found() && self.shared.may_write => {
+                Ok(Segment::gone(extent, self.missing(extent.first.0)))
+            }
+            loaded => loaded,
+        }
     }
 
     /// The records from one on, in order, up to the durable end. When that has moved, the same iterator goes on.
@@ -202,7 +279,12 @@ mod tests {
                         kind: DamageKind::Bytes,
                     });
                 }
-                Ok(Walk { segments: Vec::new(), last_bytes: Vec::new(), recovery })
+                Ok(Walk {
+                    bases: Vec::new(),
+                    segments: Vec::new(),
+                    last_bytes: Vec::new(),
+                    recovery,
+                })
             },
             || true,
         );

@@ -31,26 +31,70 @@ pub struct Recovery {
     pub torn: Option<TornTail>,
 }
 
+/// How much of a journal is read when it is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Look {
+    /// Every segment, so that the recovery names all damage.
+    #[default]
+    Everything,
+    /// The last segment. However long the journal is, opening it takes the same time; damage in the others shows
+    /// when they are read.
+    Last,
+}
+
 /// A journal's segments and what was made of them.
 pub(crate) struct Walk {
+    /// The first record of each segment.
+    pub(crate) bases: Vec<u64>,
+    /// What was read: all segments, or the last one.
     pub(crate) segments: Vec<Scan>,
     /// The last segment's bytes, as they were judged.
     pub(crate) last_bytes: Vec<u8>,
     pub(crate) recovery: Recovery,
 }
 
-/// Reads all segments of a directory.
-pub(crate) fn walk(dir: &Path) -> Result<Walk, Error> {
+/// Reads the segments of a directory, as many as were asked for.
+pub(crate) fn walk(dir: &Path, look: Look) -> Result<Walk, Error> {
     let bases = list(dir)?;
-    let mut walk =
-        Walk { segments: Vec::new(), last_bytes: Vec::new(), recovery: Recovery::default() };
+    if look == Look::Last
+        && let Some(walk) = walk_last(dir, &bases)?
+    {
+        return Ok(walk);
+    }
+    walk_all(dir, bases)
+}
+
+/// Reads the last segment alone; nothing if it does not look like one, so that those before it matter as well.
+fn walk_last(dir: &Path, bases: &[u64]) -> Result<Option<Walk>, Error> {
+    let Some(last) = bases.last() else { return Ok(None) };
+    let (found, last_bytes) = read_and_scan(dir, *last)?;
+    if found.is_unrecognisable() {
+        return Ok(None);
+    }
+    let (segments, recovery) = (vec![found], Recovery::default());
+    let mut walk = Walk { bases: bases.to_vec(), segments, last_bytes, recovery };
+    walk.judge(dir);
+    walk.recovery.first_seq = Seq(bases[0]);
+    walk.recovery.segments = bases.len();
+    Ok(Some(walk))
+}
+
+/// What a segment holds, and its bytes.
+pub(crate) fn read_and_scan(dir: &Path, base: u64) -> Result<(Scan, Vec<u8>), Error> {
+    let path = segment_path(dir, base);
+    let bytes = read_segment(&path)?;
+    let found = scan(&bytes, Seq(base));
+    if let HeaderState::Unknown(version) = found.header {
+        return Err(Error::Version { segment: path, found: version, known: VERSION });
+    }
+    Ok((found, bytes))
+}
+
+fn walk_all(dir: &Path, bases: Vec<u64>) -> Result<Walk, Error> {
+    let (last_bytes, recovery) = (Vec::new(), Recovery::default());
+    let mut walk = Walk { bases: Vec::new(), segments: Vec::new(), last_bytes, recovery };
     for base in bases {
-        let path = segment_path(dir, base);
-        let bytes = read_segment(&path)?;
-        let found = scan(&bytes, Seq(base));
-        if let HeaderState::Unknown(version) = found.header {
-            return Err(Error::Version { segment: path, found: version, known: VERSION });
-        }
+        let (found, bytes) = read_and_scan(dir, base)?;
         // What shows no sign of being the segment it is named after must not hide records of the one before it.
         // Otherwise its name still says what should be there.
         let hides_records = walk.segments.last().is_some_and(|before| before.next() > base);
@@ -58,6 +102,7 @@ pub(crate) fn walk(dir: &Path) -> Result<Walk, Error> {
             walk.recovery.damage.push(header_damage(dir, base));
             continue;
         }
+        walk.bases.push(base);
         walk.segments.push(found);
         walk.last_bytes = bytes;
     }
@@ -68,11 +113,11 @@ pub(crate) fn walk(dir: &Path) -> Result<Walk, Error> {
 impl Walk {
     fn judge(&mut self, dir: &Path) {
         for index in 0..self.segments.len() {
-            if self.segments[index].header == HeaderState::Damaged {
-                self.recovery.damage.push(header_damage(dir, self.segments[index].base));
-            }
             match self.segments.get(index + 1).map(|following| following.base) {
-                Some(limit) => self.judge_sealed(dir, index, limit),
+                Some(limit) => {
+                    let damage = judge_sealed(dir, &mut self.segments[index], limit);
+                    self.recovery.damage.extend(damage);
+                }
                 None => self.judge_last(dir, index),
             }
         }
@@ -84,28 +129,10 @@ impl Walk {
         }
     }
 
-    /// A segment that another one follows: it must reach up to it.
-    fn judge_sealed(&mut self, dir: &Path, index: usize, limit: u64) {
-        let segment = &mut self.segments[index];
-        let damage = &mut self.recovery.damage;
-        report_gaps(dir, segment, damage);
-        let (next, end) = (segment.next(), u64::from(segment.end));
-        let kind = if segment.tail_is_bad() || next > limit {
-            DamageKind::Bytes
-        } else {
-            DamageKind::Missing
-        };
-        if next != limit || segment.tail_is_bad() {
-            let (first_seq, last_seq) = (Seq(next.min(limit)), Seq(limit));
-            let segment = segment_path(dir, segment.base);
-            damage.push(Damage { segment, offset: end, first_seq, last_seq, kind });
-        }
-        segment.records.truncate((limit - segment.base) as usize);
-    }
-
     /// The last segment: what nothing proves durable may have been torn off.
     fn judge_last(&mut self, dir: &Path, index: usize) {
         let segment = &mut self.segments[index];
+        report_header(dir, segment, &mut self.recovery.damage);
         let torn = segment
             .gaps
             .iter()
@@ -126,6 +153,29 @@ impl Walk {
                 next_seq: Seq(segment.next()),
             });
         }
+    }
+}
+
+/// A segment that another one follows must reach up to that one's first record. Takes off what goes beyond.
+pub(crate) fn judge_sealed(dir: &Path, segment: &mut Scan, limit: u64) -> Vec<Damage> {
+    let mut damage = Vec::new();
+    report_header(dir, segment, &mut damage);
+    report_gaps(dir, segment, &mut damage);
+    let (next, end) = (segment.next(), u64::from(segment.end));
+    let kind =
+        if segment.tail_is_bad() || next > limit { DamageKind::Bytes } else { DamageKind::Missing };
+    if next != limit || segment.tail_is_bad() {
+        let (first_seq, last_seq) = (Seq(next.min(limit)), Seq(limit));
+        let segment = segment_path(dir, segment.base);
+        damage.push(Damage { segment, offset: end, first_seq, last_seq, kind });
+    }
+    segment.records.truncate((limit - segment.base) as usize);
+    damage
+}
+
+fn report_header(dir: &Path, segment: &Scan, damage: &mut Vec<Damage>) {
+    if segment.header == HeaderState::Damaged {
+        damage.push(header_damage(dir, segment.base));
     }
 }
 

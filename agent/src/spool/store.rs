@@ -51,8 +51,12 @@ pub struct SpoolOptions {
 
 impl Default for SpoolOptions {
     fn default() -> Self {
-        let journal =
-            Options { segment_bytes: 8 << 20, max_record_bytes: 8 << 20, buffer_bytes: 64 << 10 };
+        let journal = Options {
+            segment_bytes: 8 << 20,
+            max_record_bytes: 8 << 20,
+            buffer_bytes: 64 << 10,
+            ..Options::default()
+        };
         SpoolOptions { journal, state_every_bytes: 4 << 20 }
     }
 }

@@ -64,7 +64,12 @@ impl Drop for Small {
 }
 
 fn options() -> Options {
-    Options { segment_bytes: 64 << 10, max_record_bytes: 1 << 20, buffer_bytes: 4096 }
+    Options {
+        segment_bytes: 64 << 10,
+        max_record_bytes: 1 << 20,
+        buffer_bytes: 4096,
+        ..Options::default()
+    }
 }
 
 /// Appends until the disk is full; returns what was accepted.

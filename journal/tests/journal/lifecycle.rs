@@ -74,7 +74,12 @@ fn a_record_is_readable_once_synced_and_not_before() {
 #[test]
 fn records_larger_than_a_segment_are_kept_up_to_the_limit() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { segment_bytes: 256, max_record_bytes: 300_000, buffer_bytes: 1024 };
+    let options = Options {
+        segment_bytes: 256,
+        max_record_bytes: 300_000,
+        buffer_bytes: 1024,
+        ..Options::default()
+    };
     let lengths = [300_000, 10, 100_000, 0, 250, 200, 224, 300_000];
     let records = lengths.map(|length| payload(length as u64, length)).to_vec();
     let (mut journal, _) = open(dir.path(), options);
@@ -179,7 +184,12 @@ fn an_auditor_changes_nothing_not_even_a_torn_tail() {
 #[test]
 fn an_auditor_sees_a_journal_that_is_being_written_without_a_false_alarm() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { segment_bytes: 4096, max_record_bytes: 4096, buffer_bytes: 128 };
+    let options = Options {
+        segment_bytes: 4096,
+        max_record_bytes: 4096,
+        buffer_bytes: 128,
+        ..Options::default()
+    };
     let (mut journal, _) = open(dir.path(), options);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -10,4 +10,5 @@ mod format;
 mod full;
 mod lifecycle;
 mod model;
+mod restore;
 mod support;

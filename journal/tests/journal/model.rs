@@ -105,7 +105,7 @@ proptest! {
         buffer_bytes in prop::sample::select(vec![0_usize, 200, 1 << 16]),
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let mut model = Model::new(Options { segment_bytes, max_record_bytes: 1000, buffer_bytes });
+        let mut model = Model::new(Options { segment_bytes, max_record_bytes: 1000, buffer_bytes, ..Options::default() });
         for step in steps {
             model.take(step);
         }

@@ -7,7 +7,7 @@ use logseal_journal::{Error, Journal, Options, Reader, Recovery, Seq, scan};
 
 /// Segments of this size, and every record written at once, so that a crash can catch it half-written.
 pub fn unbuffered(segment_bytes: u64) -> Options {
-    Options { segment_bytes, max_record_bytes: 1 << 20, buffer_bytes: 0 }
+    Options { segment_bytes, max_record_bytes: 1 << 20, buffer_bytes: 0, ..Options::default() }
 }
 
 pub fn open(dir: &Path, options: Options) -> (Journal, Recovery) {
