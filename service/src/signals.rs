@@ -84,6 +84,15 @@ pub fn ready() {
     });
 }
 
+/// How much longer the service manager is asked to wait for a start that goes on.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tells the service manager how far a long start is, and that it should go on waiting.
+pub fn starting(status: &str) {
+    let more = sd_notify::NotifyState::ExtendTimeoutUsec(PATIENCE.as_micros() as u32);
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(status), more]);
+}
+
 /// Tells the service manager that the program is reading its files again; [`reloaded`] must follow.
 pub fn reloading() {
     let _ = sd_notify::NotifyState::monotonic_usec_now()

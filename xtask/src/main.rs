@@ -1,5 +1,6 @@
 //! The project's chores: `cargo xtask test`, `cargo xtask fuzz`, `cargo xtask sim`,
-//! `cargo xtask bench spine`, `cargo xtask bench cluster`, `cargo xtask bench agent`, `cargo xtask bench outage`.
+//! `cargo xtask bench spine`, `cargo xtask bench cluster`, `cargo xtask bench agent`,
+//! `cargo xtask bench outage`, `cargo xtask bench store`.
 
 mod fuzz;
 mod setup;
@@ -53,6 +54,8 @@ enum Bench {
     Agent,
     /// File to receipt, with one agent and four nodes, next to rsyslog
     Cluster,
+    /// A node's store with millions of entries
+    Store,
     /// An hour without a ledger, and whether every line is there afterwards
     Outage,
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Chore::Fuzz(asked) => fuzz::fuzz(&asked),
         Chore::Sim { rest } => sim(&rest),
         Chore::Bench { what: Bench::Spine, rest } => bench("bench-spine", &rest),
+        Chore::Bench { what: Bench::Store, rest } => bench("bench-store", &rest),
         Chore::Bench { what: Bench::Outage, rest } => bench("bench-outage", &rest),
         Chore::Bench { what: Bench::Agent, rest } => setup::debian()
             .and_then(|()| setup::syslog_ng())

@@ -1,8 +1,9 @@
 //! The entries of a block, in their order: enrolments, each batch's records and its seal, equivocations,
 //! the block entry.
 
-use crate::{block::Block, state::Params};
+use crate::{block::Block, execute::Placed, state::Params};
 use record::{
+    AgentName,
     batch::{BatchError, Codec, SealedBatch},
     block::BlockEntry,
     enrolment::Enrolment,
@@ -61,4 +62,40 @@ pub fn for_each_entry(
     };
     give(at, &last.encode(params.enterprise));
     Ok(())
+}
+
+/// Where a block's bodies came to stand, as its header and they themselves say. Nothing is unpacked or verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Where its enrolments stand.
+    pub enrolled: Vec<(AgentName, EntryIndex)>,
+    /// Where its batches stand.
+    pub placed: Vec<Placed>,
+}
+
+/// Where the bodies of `block` stand.
+///
+/// # Errors
+/// A batch or enrolment that does not decode.
+pub fn places(block: &Block) -> Result<Places, BatchError> {
+    let mut places = Places::default();
+    let mut at = block.header.first.0;
+    for body in &block.enrolments {
+        let enrolment = Enrolment::decode(body).map_err(|_| BatchError::Records)?;
+        places.enrolled.push((enrolment.agent, EntryIndex(at)));
+        at = at.saturating_add(1);
+    }
+    for (body, digest) in block.batches.iter().zip(&block.header.batches) {
+        let batch = SealedBatch::decode(&body.encoded)?;
+        places.placed.push(Placed {
+            agent: batch.agent,
+            start: batch.start,
+            count: batch.count,
+            digest: *digest,
+            sealed: batch.seal.time,
+            first: EntryIndex(at),
+        });
+        at = at.saturating_add(u64::from(batch.count)).saturating_add(1);
+    }
+    Ok(places)
 }

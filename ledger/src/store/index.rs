@@ -13,7 +13,7 @@ use record::{
     equivocation::EquivocationKind,
     merkle::{EntryIndex, Frontier},
 };
-use replica::{Conviction, Executed, LedgerState, Placed};
+use replica::{BlockHeader, Conviction, Executed, LedgerState, Placed, entries::Places};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
@@ -135,26 +135,50 @@ impl Index {
     pub fn record(&self, executed: &Executed) -> Result<(), StoreError> {
         let header = &executed.block.header;
         let mut write = sled::Batch::default();
-        write.insert(STATE, encode_state(executed));
+        write.insert(STATE, encode_state(header.height, header.id(), header.time, &executed.after));
         for (name, log) in &executed.agents {
-            write.insert([&[AGENT], name.as_str().as_bytes()].concat(), encode_log(log));
+            write.insert(agent_key(name), encode_log(log));
         }
         for conviction in &executed.convicted {
             write.insert(conviction_key(conviction), &header.height.0.to_be_bytes());
         }
-        write.insert(block_key(header.first), &header.height.0.to_be_bytes());
-        for (name, index) in &executed.enrolled {
-            write.insert(enrolment_key(name), &index.0.to_be_bytes());
-        }
-        for (nth, placed) in executed.placed.iter().enumerate() {
-            let key = BatchKey::of_placed(placed);
-            let mut value = header.height.0.to_be_bytes().to_vec();
-            value.extend_from_slice(&(nth as u32).to_be_bytes());
-            value.extend_from_slice(&placed.first.0.to_be_bytes());
-            value.extend_from_slice(&placed.digest.0);
-            write.insert(batch_key(&key), value);
+        for (key, value) in positions(header, &executed.enrolled, &executed.placed) {
+            write.insert(key, value);
         }
         Ok(self.db.apply_batch(write)?)
+    }
+
+    /// Adds where a block's bodies stand, but not that it is the newest. Repeating it changes nothing.
+    /// Answers how many of these places it did not know, or knew otherwise.
+    pub fn note(&self, header: &BlockHeader, places: &Places) -> Result<u64, StoreError> {
+        let mut mended = 0;
+        for (key, value) in positions(header, &places.enrolled, &places.placed) {
+            let before = self.db.insert(key, value.as_slice())?;
+            mended += u64::from(before.is_none_or(|before| before != value));
+        }
+        Ok(mended)
+    }
+
+    /// How many of the places of a block's bodies it does not know, or knows otherwise.
+    pub fn unknown(&self, header: &BlockHeader, places: &Places) -> Result<u64, StoreError> {
+        let mut unknown = 0;
+        for (key, value) in positions(header, &places.enrolled, &places.placed) {
+            unknown += u64::from(self.db.get(key)?.is_none_or(|known| known != value));
+        }
+        Ok(unknown)
+    }
+
+    /// Says that this is the state after the newest block that was noted.
+    pub fn set_state(&self, state: &LedgerState) -> Result<(), StoreError> {
+        for (name, log) in &state.agents {
+            self.db.insert(agent_key(name), encode_log(log))?;
+        }
+        for conviction in &state.convicted {
+            self.db.insert(conviction_key(conviction), &state.height.0.to_be_bytes())?;
+        }
+        let encoded = encode_state(state.height, state.parent, state.time, &state.tree);
+        self.db.insert(STATE, encoded)?;
+        self.flush()
     }
 
     /// Where this batch is, if it is in the ledger.
@@ -205,6 +229,30 @@ impl Index {
         let file = File::open(&path).map_err(StoreError::io(&path))?;
         file.sync_data().map_err(StoreError::io(&path))
     }
+}
+
+/// The keys and values that say where a block's bodies stand.
+fn positions(
+    header: &BlockHeader,
+    enrolled: &[(AgentName, EntryIndex)],
+    placed: &[Placed],
+) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut out = vec![(block_key(header.first), header.height.0.to_be_bytes().to_vec())];
+    out.extend(
+        enrolled.iter().map(|(name, index)| (enrolment_key(name), index.0.to_be_bytes().to_vec())),
+    );
+    for (nth, placed) in placed.iter().enumerate() {
+        let mut value = header.height.0.to_be_bytes().to_vec();
+        value.extend_from_slice(&(nth as u32).to_be_bytes());
+        value.extend_from_slice(&placed.first.0.to_be_bytes());
+        value.extend_from_slice(&placed.digest.0);
+        out.push((batch_key(&BatchKey::of_placed(placed)), value));
+    }
+    out
+}
+
+fn agent_key(agent: &AgentName) -> Vec<u8> {
+    [&[AGENT], agent.as_str().as_bytes()].concat()
 }
 
 fn enrolment_key(agent: &AgentName) -> Vec<u8> {
@@ -258,13 +306,12 @@ fn decode_place(value: &[u8]) -> Option<BatchPlace> {
     reader.finish().ok().map(|()| place)
 }
 
-fn encode_state(executed: &Executed) -> Vec<u8> {
-    let header = &executed.block.header;
+fn encode_state(height: Height, id: Hash, time: UnixMillis, tree: &Frontier) -> Vec<u8> {
     let mut out = vec![VERSION];
-    out.extend_from_slice(&header.height.0.to_be_bytes());
-    out.extend_from_slice(&header.id().0);
-    out.extend_from_slice(&header.time.0.to_be_bytes());
-    put_frontier(&mut out, &executed.after);
+    out.extend_from_slice(&height.0.to_be_bytes());
+    out.extend_from_slice(&id.0);
+    out.extend_from_slice(&time.0.to_be_bytes());
+    put_frontier(&mut out, tree);
     out
 }
 

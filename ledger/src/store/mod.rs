@@ -14,6 +14,7 @@
 mod index;
 mod open;
 mod reader;
+mod rebuild;
 mod tree;
 
 pub use index::{BatchKey, BatchPlace};

@@ -1,14 +1,16 @@
 //! Opening a store: what is derived is brought in line with the block log.
 
-use super::{Index, Store, StoreError, StoreReader, TreeFiles, seq_of};
-use journal::Journal;
-use record::{Checkpoint, batch::Codec, block::Height, merkle, note::SignedNote};
-use replica::{Block, LedgerState, Params, execute::replay};
+use super::{
+    Index, Store, StoreError, StoreReader, TreeFiles,
+    rebuild::{self, Progress, has_root, read_block},
+    seq_of,
+};
+use journal::{Journal, Look};
+use record::{
+    Checkpoint, TreeSize, batch::Codec, block::Height, merkle::Frontier, note::SignedNote,
+};
+use replica::{Block, BlockHeader, LedgerState, Params, execute::replay};
 use std::{path::Path, sync::Arc};
-
-/// Trees up to this size are hashed again as a whole at every start, which takes about a second.
-/// Of a larger one the right edge is checked, and each tile when it is read.
-const CHECKED_WHOLE: u64 = 1 << 22;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -37,14 +39,13 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> 
     if free < options.min_free {
         return Err(StoreError::NoSpace { dir: dir.to_owned(), free, needed: options.min_free });
     }
-    let (blocks, recovery) = Journal::open(dir.join("blocks"), journal::Options::default())?;
-    if let Some(damage) = recovery.damage.first() {
-        return Err(StoreError::Damaged { damage: damage.to_string() });
-    }
+    let journal_options = journal::Options { look: Look::Last, ..journal::Options::default() };
+    let (blocks, recovery) = Journal::open(dir.join("blocks"), journal_options)?;
     if let Some(torn) = &recovery.torn {
         tracing::info!(?torn, "cut off the incomplete end of the block log");
     }
-    let (tree, index, state) = open_derived(dir, &blocks)?;
+    let signed = read_signed(dir, &options.params)?;
+    let (tree, index, state) = open_derived(dir, &options.params, &blocks, signed.as_ref())?;
     let reader = Arc::new(StoreReader::new(
         options.params.clone(),
         blocks.reader(),
@@ -53,28 +54,34 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> 
     ));
     let mut store = Store { dir: dir.to_owned(), blocks, tree, index, reader };
     let (state, replayed) = catch_up(&mut store, &options.params, state)?;
-    let published = check_signed(dir, &options.params, &state)?;
+    if let Some((signed, _)) = &signed {
+        check_signed(signed, &state)?;
+    }
+    let published = signed.map(|(_, note)| note);
     Ok(Opened { store, state, replayed, published })
 }
 
-/// Refuses a history that is not the one the newest kept checkpoint was signed for, or ends before
-/// it: going on would sign two roots at one size.
-fn check_signed(
-    dir: &Path,
-    params: &Params,
-    state: &LedgerState,
-) -> Result<Option<SignedNote>, StoreError> {
+/// The newest checkpoint that was kept, with its note. Up to its size the tree files are on the disk.
+type Signed = (Checkpoint, SignedNote);
+
+fn read_signed(dir: &Path, params: &Params) -> Result<Option<Signed>, StoreError> {
     let path = dir.join("checkpoint");
     let bytes = match std::fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(StoreError::io(&path))?,
     };
     let note = SignedNote::parse(&bytes).ok();
-    let signed = note.as_ref().and_then(|note| Checkpoint::parse(note.text()).ok());
-    let Some(signed) = signed.filter(|signed| signed.origin == params.origin) else {
+    let signed = note.and_then(|note| Some((Checkpoint::parse(note.text()).ok()?, note)));
+    let signed = signed.filter(|(signed, _)| signed.origin == params.origin);
+    if signed.is_none() {
         tracing::warn!(path = %path.display(), "no checkpoint of this ledger; it is written again");
-        return Ok(None);
-    };
+    }
+    Ok(signed)
+}
+
+/// Refuses a history that is not the one the newest kept checkpoint was signed for, or ends before
+/// it: going on would sign two roots at one size.
+fn check_signed(signed: &Checkpoint, state: &LedgerState) -> Result<(), StoreError> {
     let (size, root) = (state.tree.size(), state.tree.root());
     if size < signed.size || (size == signed.size && root != signed.root) {
         return Err(StoreError::CutOff {
@@ -82,7 +89,7 @@ fn check_signed(
             signed: format!("{} entries", signed.size),
         });
     }
-    Ok(note)
+    Ok(())
 }
 
 fn make_private(dir: &Path) -> Result<(), StoreError> {
@@ -90,13 +97,16 @@ fn make_private(dir: &Path) -> Result<(), StoreError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(StoreError::io(dir))
 }
 
-/// Tree and index as they are if they agree with the block log, else empty ones.
+/// Tree and index as they are if they agree with the block log, else made again.
 fn open_derived(
     dir: &Path,
+    params: &Params,
     blocks: &Journal,
+    signed: Option<&Signed>,
 ) -> Result<(TreeFiles, Index, LedgerState), StoreError> {
     let (tree_dir, index_dir) = (dir.join("tree"), dir.join("index"));
     let mut tree = TreeFiles::open(&tree_dir)?;
+    let on_disk = signed.map_or(TreeSize(0), |(signed, _)| signed.size);
     match Index::open(&index_dir) {
         Ok(index) => match index.state() {
             // A block is indexed only once it is durable.
@@ -106,39 +116,60 @@ fn open_derived(
                     signed: format!("block {}", state.height),
                 });
             }
-            Some(state) if agrees(&state, blocks, &tree) => {
-                tree.truncate(state.tree.size())?;
-                return Ok((tree, index, state));
+            Some(state) if names_newest(&state, blocks) => {
+                let newest = read_block(&blocks.reader(), state.height)?.header;
+                // Whatever of the tree is not known to be on the disk is hashed again.
+                let trusted =
+                    if has_root(&tree, newest.size, newest.root) { on_disk } else { TreeSize(0) };
+                let frontier =
+                    rebuild::tree(&blocks.reader(), params, &mut tree, &newest, trusted)?;
+                return Ok((tree, index, LedgerState { tree: frontier, ..state }));
             }
-            None if blocks.next_seq() == journal::Seq(0) => {}
-            _ => tracing::warn!("tree or index do not agree with the block log: making them again"),
+            None if blocks.next_seq() == journal::Seq(0) => {
+                tree.truncate(TreeSize(0))?;
+                return Ok((tree, index, LedgerState::genesis()));
+            }
+            _ => tracing::warn!("the index does not agree with the block log: making it again"),
         },
         Err(error) => tracing::warn!(%error, "the index cannot be read: making it again"),
     }
     if index_dir.exists() {
         std::fs::remove_dir_all(&index_dir).map_err(StoreError::io(&index_dir))?;
     }
-    let genesis = LedgerState::genesis();
-    tree.truncate(genesis.tree.size())?;
-    Ok((tree, Index::open(&index_dir)?, genesis))
+    let index = Index::open(&index_dir)?;
+    let (mut state, newest) = rebuild::index(&blocks.reader(), params, &index)?;
+    if let Some(newest) = newest {
+        state.tree = agreed_tree(params, blocks, &mut tree, &newest, on_disk)?;
+    }
+    index.set_state(&state)?;
+    Ok((tree, index, state))
 }
 
-/// True if the index is of this block log and the tree has its root.
-fn agrees(state: &LedgerState, blocks: &Journal, tree: &TreeFiles) -> bool {
-    if state.height.0 == 0 {
-        return false;
+/// The tree files, in line with the newest block. What is not known to be on the disk is hashed again; so is
+/// everything if the files do not have the newest root after that.
+fn agreed_tree(
+    params: &Params,
+    blocks: &Journal,
+    tree: &mut TreeFiles,
+    newest: &BlockHeader,
+    on_disk: TreeSize,
+) -> Result<Frontier, StoreError> {
+    let reader = blocks.reader();
+    let frontier = rebuild::tree(&reader, params, tree, newest, on_disk)?;
+    if has_root(tree, newest.size, newest.root) {
+        return Ok(frontier);
     }
-    let newest = blocks.reader().read(seq_of(state.height)).ok();
-    let same = newest
+    tracing::warn!("the tree files do not lead to the newest root: making them again");
+    rebuild::tree(&reader, params, tree, newest, TreeSize(0))
+}
+
+/// True if the state is the one after a block of this block log.
+fn names_newest(state: &LedgerState, blocks: &Journal) -> bool {
+    let Some(height) = state.height.0.checked_sub(1) else { return false };
+    let newest = blocks.reader().read(journal::Seq(height)).ok();
+    newest
         .and_then(|bytes| Block::decode(&bytes).ok())
-        .is_some_and(|block| block.header.id() == state.parent);
-    let size = state.tree.size();
-    let rooted = |tree: &TreeFiles| {
-        let reader = tree.reader();
-        let root = merkle::root(&reader, size).is_ok_and(|root| root == state.tree.root());
-        root && (size.0 > CHECKED_WHOLE || reader.is_whole(size).unwrap_or(false))
-    };
-    same && tree.covers(size) && rooted(tree)
+        .is_some_and(|block| block.header.id() == state.parent)
 }
 
 fn catch_up(
@@ -149,10 +180,9 @@ fn catch_up(
     let (mut codec, from) = (Codec::default(), state.height.0);
     let behind = store.blocks.next_seq().0 - from;
     let reader = store.blocks.reader();
+    let mut progress = Progress::new("executing blocks again");
     for height in (from + 1..=store.blocks.next_seq().0).map(Height) {
-        if behind > 1000 && height.0 % 1000 == 0 {
-            tracing::info!(%height, of = from + behind, "executing blocks again");
-        }
+        progress.at(height, Height(from + behind));
         let bytes = reader.read(seq_of(height))?;
         let wrong = |problem: String| StoreError::Block { height, problem };
         let block = Block::decode(&bytes).map_err(|error| wrong(error.to_string()))?;

@@ -3,7 +3,7 @@
 use super::StoreError;
 use record::{
     Hash, TreeSize,
-    merkle::{Frontier, NodeId, NodeSource, node_hash},
+    merkle::{Frontier, NodeId, NodeSource, decompose, node_hash},
 };
 use replica::BlockTree;
 use std::{
@@ -19,8 +19,6 @@ const STRIDE: u8 = 8;
 /// Files of the tallest tree.
 const FILES: usize = 8;
 const HASH: u64 = 32;
-/// Leaves read at one time while a whole tree is checked.
-const PASS: u64 = 1 << 16;
 
 /// The level files, open for writing.
 pub struct TreeFiles {
@@ -141,26 +139,11 @@ impl TreeReader {
         Ok(hashes)
     }
 
-    /// Hashes all leaves again and compares every node that the upper files keep, and the leaves'
-    /// own root with the upper files'. False if something differs.
-    pub fn is_whole(&self, size: TreeSize) -> io::Result<bool> {
-        let (mut tree, mut next, mut same) = (Frontier::default(), [0u64; FILES], true);
-        while tree.size() < size {
-            let count = (size.0 - tree.size().0).min(PASS);
-            for leaf in self.hashes(0, tree.size().0, count as usize)? {
-                let mut completed = Vec::new();
-                tree.push_with(leaf, |id, hash| {
-                    if id.level % STRIDE == 0 {
-                        completed.push((usize::from(id.level / STRIDE), hash));
-                    }
-                });
-                for (file, hash) in completed {
-                    same &= self.hashes(file, next[file], 1)?[0] == hash;
-                    next[file] += 1;
-                }
-            }
-        }
-        Ok(same)
+    /// The frontier of the first `size` leaves.
+    pub fn frontier(&self, size: TreeSize) -> io::Result<Frontier> {
+        let hashes =
+            decompose(0, size.0).map(|id| self.node(id)).collect::<io::Result<Vec<_>>>()?;
+        Ok(Frontier::from_hashes(size, &hashes).expect("a frontier has the nodes of its size"))
     }
 }
 

@@ -1,0 +1,251 @@
+//! Makes a large ledger quickly: the real pipeline, replica and store of a ledger of one, without the processes.
+
+use bytes::Bytes;
+use link::statement;
+use logseal::site::{Site, corpus::Corpus};
+use logseal_ledger::{
+    config::Config,
+    store::{Options, Store},
+};
+use pipeline::{
+    LogPosition, Now as Clocks, Pipeline, RecordSettings, Sealing, SourceSettings, Syntax,
+    extract::{Extractor, Format, UserTable},
+    line::{Chunk, ChunkOrigin, LineSpan, SourceEvent, SourceId},
+};
+use pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use record::{
+    AgentName, Origin, UnixMillis, UnixSeconds,
+    batch::{Codec, SealedBatch},
+    crypto::SigningKey,
+    enrolment::Enrolment,
+    merkle::Frontier,
+    note::SignedNote,
+};
+use replica::{
+    BlankStart, Identity, Member, Members, Now, Output, Pending, Replica, Settings, Ticks, Timing,
+    Vouch,
+};
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// The agent whose records are made.
+pub const AGENT: &str = "generated";
+
+/// Lines in a chunk.
+const CHUNK_LINES: u64 = 500;
+
+/// Writes the store of a site's only node, which must not be running.
+pub struct Generator {
+    replica: Replica,
+    /// Nothing while the node has it.
+    store: Option<Store>,
+    origin: Origin,
+    pipeline: Pipeline,
+    corpus: Corpus,
+    codec: Codec,
+    started_ms: u64,
+    now_ms: u64,
+    published: Option<SignedNote>,
+    /// Records so far.
+    pub records: u64,
+    /// Bytes of their lines, with line feeds.
+    pub line_bytes: u64,
+}
+
+/// The site's operator signed it: this program just did so.
+struct Trusting;
+
+impl Vouch for Trusting {
+    fn operator_signed(&self, _: &Enrolment) -> bool {
+        true
+    }
+}
+
+impl Generator {
+    /// Begins the ledger of `site`, whose node was configured, with batches of `batch` records.
+    pub fn new(site: &Site, batch: usize) -> Self {
+        let config = Config::load(&site.node_dir(0).join("ledger.toml")).unwrap();
+        let keys = config.load_keys().unwrap();
+        let options = Options { params: config.params.clone(), min_free: 0 };
+        let opened = Store::open(&config.store, &options).unwrap();
+        let started_ms = service::clock::now().0;
+        let member = Member {
+            name: config.name.clone(),
+            consensus: keys.consensus.vkey().public(),
+            cosigner: keys.cosigner.vkey().clone(),
+        };
+        let settings = Settings {
+            params: config.params.clone(),
+            members: Members::single(member),
+            identity: Identity { name: config.name, log: keys.log, cosigner: keys.cosigner },
+            timing: Timing::default(),
+            vouch: Box::new(Trusting),
+            blank: BlankStart::Genesis,
+        };
+        let now = Now { ticks: Ticks(0), wall: UnixMillis(started_ms) };
+        let consensus = keys.consensus.into_key();
+        let replica = Replica::new(settings, opened.state, &[], consensus, now).unwrap();
+        let agent: AgentName = AGENT.parse().unwrap();
+        let key = || SigningKey::from_seed(&Zeroizing::new([7; 32]));
+        let mut generator = Generator {
+            replica,
+            store: Some(opened.store),
+            origin: config.params.origin.clone(),
+            pipeline: pipeline(&agent, batch, &config.params.origin, key(), started_ms),
+            corpus: Corpus::new(1, started_ms),
+            codec: Codec::default(),
+            started_ms,
+            now_ms: started_ms,
+            published: opened.published,
+            records: 0,
+            line_bytes: 0,
+        };
+        generator.enrol(site, agent, key());
+        generator
+    }
+
+    fn enrol(&mut self, site: &Site, agent: AgentName, key: SigningKey) {
+        let origin = &self.origin;
+        let time = UnixSeconds(self.started_ms / 1000);
+        let certificate = CertificateDer::from_pem_file(site.cert("operator", "operator")).unwrap();
+        let signer = PrivateKeyDer::from_pem_file(site.key("operator", "operator")).unwrap();
+        let text = Enrolment::statement(origin, &agent, key.public(), time);
+        let signature = statement::sign(&signer, text.as_bytes()).unwrap();
+        let certificate = certificate.to_vec();
+        let enrolment = Enrolment { agent, key: key.public(), time, certificate, signature };
+        let now = self.now();
+        self.replica.handle_enrolment(now, enrolment).unwrap().unwrap();
+        self.carry_out();
+    }
+
+    /// Adds so many records.
+    pub fn add(&mut self, records: u64) {
+        let end = self.records + records;
+        while self.records < end {
+            let chunk = self.chunk((end - self.records).min(CHUNK_LINES));
+            self.now_ms += 1;
+            let clocks = self.clocks();
+            self.pipeline.handle_event(SourceEvent::Chunk(chunk), clocks);
+            self.take_batches();
+        }
+        let clocks = self.clocks();
+        self.pipeline.handle_stop(clocks);
+        self.take_batches();
+    }
+
+    /// Brings everything to the disk, as a node that ends does, and lets go of the store.
+    pub fn let_go(&mut self) {
+        let checkpoint = self.published.as_ref().expect("something was published");
+        let mut store = self.store.take().expect("it has the store");
+        store.flush(checkpoint).unwrap();
+    }
+
+    /// Takes the store again, to which nothing was added meanwhile.
+    pub fn go_on(&mut self, site: &Site) {
+        let config = Config::load(&site.node_dir(0).join("ledger.toml")).unwrap();
+        let options = Options { params: config.params, min_free: 0 };
+        self.store = Some(Store::open(&config.store, &options).unwrap().store);
+    }
+
+    fn chunk(&mut self, lines: u64) -> Chunk {
+        let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+        for _ in 0..lines {
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(self.corpus.line("gen").as_bytes());
+            let end = bytes.len() as u32;
+            bytes.push(b'\n');
+            spans.push(LineSpan { start, end, next: end + 1 });
+        }
+        self.records += lines;
+        self.line_bytes += bytes.len() as u64;
+        Chunk {
+            source: SourceId(0),
+            bytes,
+            lines: spans,
+            origin: ChunkOrigin::Sender { peer: None, transport: None },
+            received: UnixMillis(self.now_ms),
+            bookmark: None,
+            ticket: None,
+        }
+    }
+
+    fn take_batches(&mut self) {
+        while let Some(outgoing) = self.pipeline.poll_sealed() {
+            let encoded = Bytes::from(outgoing.sealed.batch.encode());
+            let batch = SealedBatch::decode(&encoded).unwrap();
+            let log = self.replica.log_of(&batch.agent).unwrap().clone();
+            let verified =
+                batch.open(&self.origin, &log, &mut self.codec, &mut Vec::new()).unwrap();
+            let now = self.now();
+            self.replica.handle_batch(now, Pending::new(verified, log, encoded)).unwrap().unwrap();
+            self.carry_out();
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.replica.poll().unwrap() {
+            match output {
+                Output::Append(executed) => {
+                    let store = self.store.as_mut().expect("it has the store");
+                    store.append(&executed).unwrap();
+                    store.record(&executed).unwrap();
+                    let now = self.now();
+                    self.replica.handle_durable(now, &executed).unwrap();
+                }
+                Output::Published(head) => self.published = Some(head.checkpoint),
+                _ => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        let ticks = Ticks(self.now_ms - self.started_ms);
+        Now { ticks, wall: UnixMillis(self.now_ms) }
+    }
+
+    fn clocks(&self) -> Clocks {
+        let monotonic_ms = self.now_ms - self.started_ms;
+        Clocks { monotonic_ms, wall: UnixMillis(self.now_ms) }
+    }
+}
+
+fn pipeline(
+    agent: &AgentName,
+    batch: usize,
+    origin: &Origin,
+    key: SigningKey,
+    started_ms: u64,
+) -> Pipeline {
+    let source = SourceSettings {
+        name: "kong".to_owned(),
+        format: Extractor::new(Format::Kong, &UserTable::default()).unwrap(),
+        syntax: Syntax::Plain,
+    };
+    let settings = RecordSettings {
+        agent: agent.clone(),
+        enterprise: record::entry::Enterprise::default(),
+        host: "gw01.city.example".to_owned(),
+        sources: vec![source],
+    };
+    let sealing = Sealing {
+        linger_ms: 50,
+        max_records: batch,
+        max_bytes: 2 << 20,
+        answer_ms: 1,
+        heartbeat_ms: 60_000,
+    };
+    let log = LogPosition { frontier: Frontier::default(), sealed: UnixSeconds(0) };
+    let now = Clocks { monotonic_ms: 0, wall: UnixMillis(started_ms) };
+    Pipeline::new(settings, sealing, origin.clone(), key, log, now)
+}
+
+/// Bytes of all files below a folder, as they lie on the disk.
+pub fn disk_bytes(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let of = |entry: std::fs::DirEntry| match entry.file_type().unwrap().is_dir() {
+        true => disk_bytes(&entry.path()),
+        false => entry.metadata().map_or(0, |metadata| metadata.blocks() * 512),
+    };
+    entries.map(of).sum()
+}
