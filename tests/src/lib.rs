@@ -8,6 +8,7 @@
 pub mod byzantine;
 pub mod cluster;
 pub mod figures;
+pub mod kills;
 pub mod network;
 pub mod rsyslog_pair;
 pub mod syslog_ng;

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 struct Exporter(u16);
 
 /// Status, headers and body.
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
     body: Vec<u8>,
 }
@@ -26,24 +26,35 @@ impl Exporter {
     }
 
     fn ask(&self, what: &str, headers: &str, body: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.0)).unwrap();
-        let head = format!(
-            "{what} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).unwrap();
-        // Whoever sends too much is not read to the end.
-        let _ = stream.write_all(body);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer");
-        let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head, body: answer[end + 4..].to_vec() }
+        let stream = TcpStream::connect(("127.0.0.1", self.0)).unwrap();
+        ask_on(stream, what, headers, body).expect("an answer")
     }
 }
 
-fn request(records: &[Value]) -> Vec<u8> {
+/// Sends a request in JSON over a connection that may break at any moment; nothing without an
+/// answer.
+pub fn post_on(stream: impl Read + Write, body: &[u8]) -> Option<Answer> {
+    ask_on(stream, "POST /v1/logs", "Content-Type: application/json\r\n", body)
+}
+
+/// Sends a request, and gives back its answer if there is one, whole.
+fn ask_on(mut stream: impl Read + Write, what: &str, headers: &str, body: &[u8]) -> Option<Answer> {
+    let head = format!(
+        "{what} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    // Whoever sends too much is not read to the end, and answered all the same.
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, head, body: answer[end + 4..].to_vec() })
+}
+
+/// A request with these records, of one service.
+pub fn request(records: &[Value]) -> Vec<u8> {
     let resource =
         json!({ "attributes": [{ "key": "service.name", "value": { "stringValue": "shop" } }] });
     let scopes = json!([{ "scope": { "name": "lib" }, "logRecords": records }]);
@@ -51,7 +62,8 @@ fn request(records: &[Value]) -> Vec<u8> {
     serde_json::to_vec_pretty(&request).unwrap()
 }
 
-fn log_record(text: &str) -> Value {
+/// A log record with this text.
+pub fn log_record(text: &str) -> Value {
     let time = "1795248147000000001";
     json!({ "timeUnixNano": time, "severityNumber": 17, "body": { "stringValue": text } })
 }

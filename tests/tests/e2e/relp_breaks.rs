@@ -4,48 +4,31 @@ use crate::{
     relp::{expect_all, lasting_port, listening, messages, plain_action, plain_source, tls_source},
     rsyslog,
 };
-use logseal_tests::cluster::{Dice, tell};
+use logseal_tests::{
+    cluster::{Dice, tell},
+    kills::{Background, KILLS},
+};
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-const KILLS: usize = 100;
 const CUTS: usize = 100;
 
 /// Sends messages until it is told to end, and answers with all of them.
-struct Load {
-    going: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<Vec<u8>>>,
-}
-
-impl Load {
-    fn start(port: u16) -> Self {
-        let going = Arc::new(AtomicBool::new(true));
-        let flag = Arc::clone(&going);
-        let thread = std::thread::spawn(move || {
-            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-            let mut sent = 0;
-            while flag.load(Ordering::Relaxed) {
-                rsyslog::send(&mut stream, &messages(sent, sent + 10));
-                sent += 10;
-                std::thread::park_timeout(Duration::from_millis(5));
-            }
-            messages(0, sent)
-        });
-        Load { going, thread }
-    }
-
-    fn end(self) -> Vec<Vec<u8>> {
-        self.going.store(false, Ordering::Relaxed);
-        self.thread.join().unwrap()
-    }
+pub fn load(port: u16) -> Background<Vec<Vec<u8>>> {
+    Background::start(move |goes_on| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut sent = 0;
+        while goes_on() {
+            rsyslog::send(&mut stream, &messages(sent, sent + 10));
+            sent += 10;
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        messages(0, sent)
+    })
 }
 
 #[test]
@@ -53,7 +36,7 @@ fn killing_the_agent_loses_and_repeats_nothing_of_relp() {
     let port = lasting_port();
     let mut running = listening(|_| plain_source(port), port);
     let rsyslog = rsyslog::start_with(&running.site, &plain_action(port));
-    let load = Load::start(rsyslog.port);
+    let load = load(rsyslog.port);
     let mut dice = Dice::new(0x5eed_0100);
     for _ in 0..KILLS {
         dice.pause(Duration::from_millis(400));
@@ -125,7 +108,7 @@ fn connections_that_are_cut_lose_and_repeat_nothing() {
     let running = listening(|_| plain_source(port), port);
     let proxy = Proxy::start(port);
     let rsyslog = rsyslog::start_with(&running.site, &plain_action(proxy.port));
-    let load = Load::start(rsyslog.port);
+    let load = load(rsyslog.port);
     let mut dice = Dice::new(0x5eed_0200);
     for cut in 0..CUTS {
         dice.pause(Duration::from_millis(400));
@@ -151,7 +134,7 @@ fn a_stop_and_a_reload_of_the_agent_repeat_nothing() {
         ),
     );
     let rsyslog = rsyslog::start_with(&running.site, &text);
-    let load = Load::start(rsyslog.port);
+    let load = load(rsyslog.port);
     let mut dice = Dice::new(0x5eed_0300);
     for _ in 0..8 {
         dice.pause(Duration::from_millis(1500));
