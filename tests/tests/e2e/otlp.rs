@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -163,4 +164,37 @@ fn what_cannot_be_taken_is_refused_in_the_words_of_the_protocol() {
     assert!(said["partialSuccess"]["errorMessage"].as_str().is_some_and(|text| !text.is_empty()));
     assert_eq!(exporter.post(json, "", b"{}").status, 200, "nothing is a success");
     assert_eq!(running.wait_records(1).len(), 1);
+}
+
+#[test]
+fn exporters_elsewhere_show_who_they_are_and_nobody_else_is_let_in() {
+    let [port] = free_ports().unwrap();
+    let running = Running::start(|_| {
+        format!("[[source.otlp]]\nname = \"otlp\"\nlisten = \"127.0.0.1:{port}\"\n")
+    });
+    let site = &running.site;
+    let connect = || wait_for("the listener", || TcpStream::connect(("127.0.0.1", port)).ok());
+    let post = |files: Option<(&Path, &Path)>, text: &str| {
+        post_on(site.secure(connect(), files).ok()?, &request(&[log_record(text)]))
+    };
+    let files = |role, name| (site.cert(role, name), site.key(role, name));
+    let (exporter, auditor) = (files("syslog-client", "web01"), files("auditor", "auditor"));
+    for (files, reason) in [(None, "no certificate"), (Some(&auditor), "role")] {
+        let before = running.agent.log_text().len();
+        let files = files.map(|(cert, key)| (cert.as_path(), key.as_path()));
+        assert!(post(files, "forged").is_none(), "{reason}");
+        wait_for("a word about it", || {
+            let text = running.agent.log_text().get(before..)?.to_owned();
+            text.lines().any(|line| line.contains("WARN") && line.contains(reason)).then_some(())
+        });
+    }
+    assert!(post_on(connect(), &request(&[log_record("without TLS")])).is_none());
+    let answer = post(Some((&exporter.0, &exporter.1)), "genuine").expect("an answer");
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"{}"[..]), "{}", answer.head);
+    let records = running.wait_records(1);
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert!(String::from_utf8_lossy(&records[0].line).contains("genuine"));
+    assert_eq!(records[0].peer, "web01");
+    let entry = Entry::parse(&records[0].entry).unwrap();
+    assert_eq!(entry.element().param("transport"), None, "its certificate vouches for it");
 }
