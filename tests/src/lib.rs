@@ -12,6 +12,7 @@ pub mod kills;
 pub mod network;
 pub mod rsyslog_pair;
 pub mod syslog_ng;
+pub mod systemd;
 pub mod wire;
 
 use link::tls::TlsFiles;

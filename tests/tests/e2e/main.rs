@@ -30,6 +30,7 @@ mod spine;
 mod stores;
 mod syslog;
 mod syslog_ng;
+mod systemd;
 mod units;
 mod unreadable;
 mod upgrade;
