@@ -37,17 +37,18 @@ pub fn extract(data: &[u8]) {
 }
 
 /// Whatever both sides say, every line is counted once. The first byte of each line chooses the
-/// side and lets time pass.
+/// side and the syntax, and lets time pass.
 pub fn shadow(data: &[u8]) {
     let settings = Settings { period_s: 60, settle_ms: 1000, max_pending: 30, examples: 3 };
     let at = |ms: u64| Now { monotonic_ms: ms, wall: UnixMillis(1_795_248_147_000 + ms) };
     let (mut matcher, mut ms) = (Matcher::new(settings, at(0)), 0);
     let lines = data.split(|byte| *byte == b'\n').filter_map(<[u8]>::split_first);
     for (record, (choice, line)) in (0..).zip(lines) {
-        ms += u64::from(choice >> 2) * 40;
+        ms += u64::from(choice >> 3) * 80;
         matcher.advance(at(ms));
         let format = extractor(Format::Kong);
-        let syntax = if choice & 2 > 0 { Syntax::Syslog } else { Syntax::Plain };
+        let syntax = [Syntax::Plain, Syntax::Syslog, Syntax::Journal, Syntax::Otlp];
+        let syntax = syntax[usize::from(choice >> 1 & 3)];
         let source = SourceSettings { name: "kong".into(), format, syntax };
         let ours = Ours { line, source: &source, record, end: record + 1 };
         match choice & 1 {

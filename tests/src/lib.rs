@@ -9,9 +9,11 @@ pub mod byzantine;
 pub mod cluster;
 pub mod figures;
 pub mod generate;
+pub mod kills;
 pub mod network;
 pub mod rsyslog_pair;
 pub mod syslog_ng;
+pub mod systemd;
 pub mod wire;
 
 use link::tls::TlsFiles;

@@ -47,21 +47,30 @@ pub enum Syntax {
     Otlp,
 }
 
+impl Syntax {
+    /// What a line says of itself, where it is written in one that says all in JSON.
+    pub(crate) fn told(self, line: &[u8]) -> Option<Told<'_>> {
+        match self {
+            Syntax::Plain | Syntax::Syslog => None,
+            Syntax::Journal => Some(told::journal(line)),
+            Syntax::Otlp => Some(told::otlp(line)),
+        }
+    }
+}
+
 impl SourceSettings {
     /// What is taken from a line; of a syslog message and the like, from what it carries.
     pub fn extract<'a>(&self, line: &'a [u8]) -> Access<'a> {
-        let told = match self.syntax {
-            Syntax::Plain => return self.format.extract(line),
-            Syntax::Syslog => {
-                return match Message::parse(line) {
-                    Some(message) => self.format.extract(message.msg()),
-                    None => self.format.extract(Loose::parse(line).msg),
-                };
-            }
-            Syntax::Journal => told::journal(line),
-            Syntax::Otlp => told::otlp(line),
-        };
-        self.format.extract(told.message.as_deref().unwrap_or_default()).into_owned()
+        if let Some(told) = self.syntax.told(line) {
+            return self.format.extract(told.message.as_deref().unwrap_or_default()).into_owned();
+        }
+        if self.syntax != Syntax::Syslog {
+            return self.format.extract(line);
+        }
+        match Message::parse(line) {
+            Some(message) => self.format.extract(message.msg()),
+            None => self.format.extract(Loose::parse(line).msg),
+        }
     }
 }
 
@@ -109,8 +118,10 @@ impl RecordSettings {
                     self.append_parts(batch, incoming, &header, &access)
                 }
             },
-            Syntax::Otlp => self.append_told(batch, incoming, &told::otlp(incoming.line)),
-            Syntax::Journal => self.append_told(batch, incoming, &told::journal(incoming.line)),
+            syntax @ (Syntax::Journal | Syntax::Otlp) => {
+                let told = syntax.told(incoming.line).unwrap_or_default();
+                self.append_told(batch, incoming, &told)
+            }
         }
     }
 

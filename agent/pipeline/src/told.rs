@@ -20,7 +20,7 @@ pub(crate) struct Told<'a> {
     severity: Option<u8>,
     /// 0 to 23.
     facility: Option<u8>,
-    time: Option<UnixMillis>,
+    pub(crate) time: Option<UnixMillis>,
     host: Option<Cow<'a, [u8]>>,
     app: Option<Cow<'a, [u8]>>,
     procid: Option<Cow<'a, [u8]>>,

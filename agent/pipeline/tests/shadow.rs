@@ -56,10 +56,13 @@ impl World {
     }
 
     fn ours(&mut self, line: &str) {
+        self.ours_of(&source(false, Format::Raw), line);
+    }
+
+    fn ours_of(&mut self, source: &SourceSettings, line: &str) {
         let (record, end) = (self.record, self.record + 1);
         self.record = end;
-        let ours = Ours { line: line.as_bytes(), source: &source(false, Format::Raw), record, end };
-        self.matcher.ours(&ours, now(self.at));
+        self.matcher.ours(&Ours { line: line.as_bytes(), source, record, end }, now(self.at));
     }
 
     fn theirs(&mut self, message: &str) {
@@ -136,6 +139,50 @@ fn control_characters_that_rsyslog_escaped_are_told_from_those_in_the_line() {
     world.theirs(&message("stripped by the relay"));
     let report = world.end();
     assert_eq!((report.altered.escaped, report.delivered), (3, 1));
+}
+
+/// An entry of the journal, and a log record of OpenTelemetry, with a line as their message.
+fn told(line: &str) -> [(Syntax, String); 2] {
+    let text = serde_json::to_string(line).unwrap();
+    let time = START * 1000;
+    let journal = format!(r#"{{"__REALTIME_TIMESTAMP":"{time}","_PID":"7","MESSAGE":{text}}}"#);
+    let record = format!(r#"{{"timeUnixNano":"{time}000","body":{{"stringValue":{text}}}}}"#);
+    let otlp = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{record}]}}]}}]}}"#);
+    [(Syntax::Journal, journal), (Syntax::Otlp, otlp)]
+}
+
+#[test]
+fn of_the_journal_and_of_log_records_the_message_is_what_the_old_way_must_deliver() {
+    for nth in 0..2 {
+        let mut world = World::new(settings());
+        let says = |id: u64| told(&line(id))[nth].clone();
+        let source = SourceSettings { syntax: says(0).0, ..source(false, Format::Raw) };
+        (0..5).for_each(|id| world.ours_of(&source, &says(id).1));
+        for delivered in [line(0), line(1)[..99].to_owned(), line(2), line(2)] {
+            world.theirs(&message(&delivered));
+        }
+        world.theirs(&message(&line(3).replacen("GET", "PUT", 1)));
+        // What has no text could not be sent by the old way.
+        world.ours_of(&source, r#"{"_PID":"7"}"#);
+        let report = world.end();
+        assert_eq!((report.delivered, report.lost, report.duplicated), (2, 1, 1), "{report}");
+        assert_eq!((report.altered.truncated, report.altered.other), (1, 1), "{report}");
+        assert_eq!((report.only_there, report.not_compared.reasons.empty), (0, 1), "{report}");
+        let lost = report.examples.lost[0].sealed.clone().unwrap();
+        assert!(line(4).starts_with(lost.trim_end_matches('…')), "{lost}");
+    }
+}
+
+#[test]
+fn an_entry_that_is_read_long_after_it_was_written_is_blamed_on_nobody() {
+    for (syntax, text) in told("no time but the journal's or the exporter's own") {
+        let mut world = World::new(settings());
+        world.at = 2 * SETTLE;
+        let source = SourceSettings { syntax, ..source(false, Format::Raw) };
+        world.ours_of(&source, &text);
+        let report = world.end();
+        assert_eq!((report.lost, report.not_compared.reasons.behind), (0, 1), "{report}");
+    }
 }
 
 #[test]

@@ -238,7 +238,7 @@ pub struct SyslogConfig {
 /// A listener for RELP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelpSettings {
-    /// Address and limits. The source gets its number when it is started.
+    /// Address and limits.
     pub relp: RelpConfig,
     /// With TLS; without it the address is a loopback one.
     pub tls: Option<ListenerTls>,

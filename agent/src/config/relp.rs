@@ -1,7 +1,7 @@
 //! `[[source.relp]]`.
 
 use link::tls::TlsFiles;
-use pipeline::{Format, MAX_LINE, line::SourceId};
+use pipeline::{Format, MAX_LINE};
 use serde::Deserialize;
 use service::config::{ConfigError, Tls};
 
@@ -68,7 +68,7 @@ impl At<'_> {
             max_connections: most as usize,
             max_buffered: (buffered << 20) as usize,
             resend_window: window as usize,
-            ..RelpConfig::new(SourceId(0), listen)
+            ..RelpConfig::new(listen)
         };
         let kind = SourceKind::Relp(RelpSettings { relp: settings, tls });
         let format = self.extractor(&table, relp.format, relp.pattern, relp.fields)?;

@@ -21,9 +21,7 @@ use crate::{
     board::Board,
     config::{Config, SourceConfig, SourceKind, SyslogConfig},
     sources::{
-        Known, Outlet, Phase, journald, listener,
-        relp::{self, RelpConfig},
-        stdin,
+        Known, Outlet, Phase, journald, listener, relp, stdin,
         syslog_tls::{self, SyslogTlsConfig},
         tail, udp, unix,
     },
@@ -155,8 +153,7 @@ impl Sources {
             SourceKind::Syslog(syslog) => {
                 let server = certificates.server(&syslog.tls)?;
                 let listener = listener::bind(syslog.listen)?;
-                let serving =
-                    syslog_tls::serve(listener, server, syslog_config(outlet.id, syslog), outlet);
+                let serving = syslog_tls::serve(listener, server, syslog_config(syslog), outlet);
                 self.run(serving, known, ended);
             }
             SourceKind::Unix(config) => {
@@ -189,9 +186,8 @@ impl Sources {
             SourceKind::Relp(settings) => {
                 let tls = settings.tls.as_ref();
                 let server = tls.map(|tls| certificates.server(&tls.files)).transpose()?;
-                let config = RelpConfig { id: outlet.id, ..settings.relp.clone() };
-                let listener = listener::bind(config.listen)?;
-                let serving = relp::serve(listener, server, config, known, outlet);
+                let listener = listener::bind(settings.relp.listen)?;
+                let serving = relp::serve(listener, server, settings.relp.clone(), known, outlet);
                 self.tasks.spawn(async move { Ended { known: Some(serving.await), ..ended } });
             }
             SourceKind::Files(files) => {
@@ -353,8 +349,8 @@ impl Sources {
     }
 }
 
-fn syslog_config(id: SourceId, syslog: &SyslogConfig) -> SyslogTlsConfig {
+fn syslog_config(syslog: &SyslogConfig) -> SyslogTlsConfig {
     let SyslogConfig { listen, max_message, max_connections, max_buffered, .. } = *syslog;
-    let defaults = SyslogTlsConfig::new(id, listen);
+    let defaults = SyslogTlsConfig::new(listen);
     SyslogTlsConfig { max_message, max_connections, max_buffered, ..defaults }
 }

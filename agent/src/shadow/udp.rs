@@ -14,11 +14,11 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{RecvFlags, recv, sockopt::set_socket_recv_buffer_size};
+use rustix::net::{RecvFlags, recv};
 use tokio::sync::mpsc;
 
 use super::{Delivery, Messages, ShadowError};
-use crate::sources::udp::dropped;
+use crate::sources::udp::{dropped, enlarge};
 
 /// How long the thread waits before it looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(200);
@@ -37,8 +37,7 @@ pub(super) struct Listener {
 pub(super) fn bind(address: SocketAddr, buffer: usize) -> Result<UdpSocket, ShadowError> {
     let bound = UdpSocket::bind(address).and_then(|socket| {
         socket.set_read_timeout(Some(LOOK))?;
-        // The system gives what it allows (net.core.rmem_max), without an error.
-        set_socket_recv_buffer_size(&socket, buffer)?;
+        enlarge(&socket, buffer);
         Ok(socket)
     });
     bound.map_err(|error| ShadowError::Bind(address, error))

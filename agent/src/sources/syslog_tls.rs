@@ -26,19 +26,19 @@ use pipeline::{
         DEFAULT_MESSAGE, FrameDecoder, FrameError, MAX_MESSAGE as MAX_LIMIT,
         MIN_MESSAGE as MIN_LIMIT,
     },
-    line::{Chunk, ChunkOrigin, LineSpan, SourceEvent, SourceId},
+    line::{Chunk, ChunkOrigin, LineSpan, SourceEvent},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     select,
-    sync::{Semaphore, SemaphorePermit, mpsc},
+    sync::{Semaphore, SemaphorePermit},
     time::{sleep, sleep_until, timeout},
 };
 use tracing::{info, warn};
 
 use super::{
-    Outlet, Shutdown, SourceStats,
+    Outlet, Shutdown,
     entrance::Arrival,
     listener::{Gate, Listening},
     now,
@@ -76,8 +76,6 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// Where to listen for syslog, and within which limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyslogTlsConfig {
-    /// The source.
-    pub id: SourceId,
     /// The address and port.
     pub listen: SocketAddr,
     /// The longest message, in bytes, from 64 KiB to 3 MiB. A sender of a
@@ -112,9 +110,8 @@ pub enum SyslogTlsConfigError {
 impl SyslogTlsConfig {
     /// The defaults: messages up to 1 MiB, 1024 senders, 64 MiB for unfinished long messages,
     /// each of which may take half a minute.
-    pub fn new(id: SourceId, listen: SocketAddr) -> Self {
+    pub fn new(listen: SocketAddr) -> Self {
         SyslogTlsConfig {
-            id,
             listen,
             max_message: DEFAULT_MESSAGE,
             max_connections: 1024,
@@ -155,17 +152,16 @@ pub async fn serve(
     config: SyslogTlsConfig,
     outlet: Outlet,
 ) {
-    let Outlet { events: tx, shutdown, stats, .. } = outlet;
     let listening = Listening {
         what: "syslog",
         most: config.max_connections,
         descriptors: 1,
-        gate: Arc::new(Gate::new(config.id, Arc::clone(&stats))),
-        shutdown: shutdown.clone(),
+        gate: Arc::new(Gate::new(outlet.id, Arc::clone(&outlet.stats))),
+        shutdown: outlet.shutdown.clone(),
     };
     let gate = Arc::clone(&listening.gate);
     let budget = Semaphore::new(config.max_buffered / PIECE);
-    let door = Arc::new(Door { server, config, budget, tx, shutdown, stats, gate });
+    let door = Arc::new(Door { server, config, budget, outlet, gate });
     listening
         .accept_all(listener, |stream, arrival| Arc::clone(&door).admit(stream, arrival))
         .await;
@@ -177,9 +173,7 @@ struct Door {
     config: SyslogTlsConfig,
     /// Pieces of memory for long messages.
     budget: Semaphore,
-    tx: mpsc::Sender<SourceEvent>,
-    shutdown: Shutdown,
-    stats: Arc<SourceStats>,
+    outlet: Outlet,
     gate: Arc<Gate>,
 }
 
@@ -187,7 +181,7 @@ impl Door {
     /// Lets a sender in and receives from it to the end.
     async fn admit(self: Arc<Self>, stream: TcpStream, arrival: Arrival) {
         let address = arrival.address();
-        let mut shutdown = self.shutdown.clone();
+        let mut shutdown = self.outlet.shutdown.clone();
         let accepted = select! {
             biased;
             () = stopped(&mut shutdown) => return,
@@ -196,9 +190,9 @@ impl Door {
         match accepted {
             Ok((stream, Identity { role: Role::SyslogClient, name })) => {
                 let Some(_place) = arrival.come_in() else { return };
-                add(&self.stats.accepted_connections, 1);
-                let _open = Raised::new(&self.stats.open_connections);
-                let source = self.config.id.0;
+                add(&self.outlet.stats.accepted_connections, 1);
+                let _open = Raised::new(&self.outlet.stats.open_connections);
+                let source = self.outlet.id.0;
                 info!(source, peer = %name, %address, "a syslog sender connected");
                 self.receive(stream, name.as_str().into(), address).await;
             }
@@ -223,16 +217,16 @@ impl Door {
             decoder: FrameDecoder::new(self.config.max_message),
             lines: Vec::new(),
             peer: Arc::clone(&peer),
-            shutdown: self.shutdown.clone(),
+            shutdown: self.outlet.shutdown.clone(),
             door: self,
             held: None,
         };
         let end = connection.read_all().await;
         let rest = connection.hand_over_rest(matches!(end, End::Broken(_))).await;
-        let source = self.config.id.0;
+        let source = self.outlet.id.0;
         match end {
             End::Broken(error) => {
-                add(&self.stats.frame_errors, 1);
+                add(&self.outlet.stats.frame_errors, 1);
                 warn!(source, %peer, %address, %error, "a syslog sender was disconnected");
             }
             End::Failed(error) => {
@@ -240,7 +234,7 @@ impl Door {
                 info!(source, %peer, %address, %error, "a syslog sender's connection failed");
             }
             End::Late => {
-                add(&self.stats.frame_errors, 1);
+                add(&self.outlet.stats.frame_errors, 1);
                 warn!(
                     source, %peer, %address, seconds = self.config.patience.as_secs(),
                     "a syslog sender was disconnected: it did not finish a long message in time"
@@ -250,7 +244,7 @@ impl Door {
             End::Stopped => {}
         }
         if let Some(Cut { received, missing }) = rest {
-            add(&self.stats.partial_messages, 1);
+            add(&self.outlet.stats.partial_messages, 1);
             warn!(
                 source, %peer, %address, received, missing,
                 "the connection ended inside a message: what came of it is recorded"
@@ -406,7 +400,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         let counts = (lines.len(), bytes.len());
         let chunk = Chunk {
-            source: self.door.config.id,
+            source: self.door.outlet.id,
             bytes,
             lines,
             origin: ChunkOrigin::Sender { peer: Some(Arc::clone(&self.peer)), transport: None },
@@ -414,8 +408,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             bookmark: None,
             ticket: None,
         };
-        self.door.tx.send(SourceEvent::Chunk(chunk)).await.map_err(drop)?;
-        self.door.stats.handed_over(counts.0, counts.1);
+        self.door.outlet.events.send(SourceEvent::Chunk(chunk)).await.map_err(drop)?;
+        self.door.outlet.stats.handed_over(counts.0, counts.1);
         Ok(())
     }
 
@@ -429,7 +423,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             while line.end - line.start > self.door.config.max_message as u32 {
                 let end = line.start + self.door.config.max_message as u32;
                 self.lines.push(LineSpan { end, next: end, ..line });
-                add(&self.door.stats.cut_lines, 1);
+                add(&self.door.outlet.stats.cut_lines, 1);
                 line.start = end;
             }
             if line.start < line.end {

@@ -60,8 +60,9 @@ pub fn bind(config: &UdpConfig) -> Result<UdpSocket, BindError> {
     bound().map_err(|error| BindError { address: config.listen, error })
 }
 
-/// Asks for a large buffer, beyond what is allowed to everybody if this program may.
-fn enlarge(socket: &impl AsFd, bytes: usize) {
+/// Asks for a large buffer, beyond what is allowed to everybody if this program may, and says so
+/// in the log if the system gives less.
+pub(crate) fn enlarge(socket: &impl AsFd, bytes: usize) {
     let _ = setsockopt(socket, RcvBufForce, &bytes).or_else(|_| setsockopt(socket, RcvBuf, &bytes));
     // The system answers with twice the size: it counts its own use in.
     let got = getsockopt(socket, RcvBuf).unwrap_or_default() / 2;

@@ -19,7 +19,8 @@ fn ask(machine: &Machine, args: &[&str]) -> Output {
     command.args(args).arg("--config").arg(machine.dir.path().join("agent.toml")).output().unwrap()
 }
 
-fn status(machine: &Machine) -> serde_json::Value {
+/// What the running agent says of itself.
+pub fn status(machine: &Machine) -> serde_json::Value {
     serde_json::from_slice(&ask(machine, &["status", "--json"]).stdout).unwrap_or_default()
 }
 

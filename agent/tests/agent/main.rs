@@ -13,5 +13,7 @@ mod reload;
 mod shadow;
 mod spool;
 mod support;
+#[cfg(feature = "top")]
+mod top;
 mod try_lines;
 mod uplink;

@@ -7,7 +7,7 @@ use service::members::{FaultModel, MAX_NODES};
 use std::{
     net::{IpAddr, Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, SystemTime},
 };
 
@@ -282,8 +282,19 @@ impl Site {
 
     /// Starts a program without waiting.
     pub fn spawn(&self, program: &str, config: &str, log: &str) -> Result<Process, SiteError> {
+        self.spawn_reading(program, config, log, Stdio::null())
+    }
+
+    /// The same, with something to read.
+    pub fn spawn_reading(
+        &self,
+        program: &str,
+        config: &str,
+        log: &str,
+        input: Stdio,
+    ) -> Result<Process, SiteError> {
         let args = ["run", "--config", &self.shown(config)];
-        Process::start(&self.programs.path(program), &args, &self.path(log))
+        Process::start_reading(&self.programs.path(program), &args, &self.path(log), input)
     }
 
     /// Runs a program to its end and gives back what it printed.

@@ -11,7 +11,7 @@ mod sender;
 
 pub use layout::{AgentOptions, Home, LedgerOptions, Site, free_ports};
 pub use process::{Process, Programs};
-pub use sender::SyslogSender;
+pub use sender::{SyslogSender, TlsStream};
 
 /// The site could not be made, or one of its programs did not do what it should.
 #[derive(Debug, thiserror::Error)]

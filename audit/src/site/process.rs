@@ -50,6 +50,16 @@ pub struct Process {
 impl Process {
     /// Starts a program; its output goes to `log`, behind what is there.
     pub fn start(program: &Path, args: &[&str], log: &Path) -> Result<Self, SiteError> {
+        Self::start_reading(program, args, log, Stdio::null())
+    }
+
+    /// The same, with something to read.
+    pub fn start_reading(
+        program: &Path,
+        args: &[&str],
+        log: &Path,
+        input: Stdio,
+    ) -> Result<Self, SiteError> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let open = || File::options().create(true).append(true).open(log);
         let (out, err) =
@@ -61,7 +71,7 @@ impl Process {
             .args(args)
             .env("NOTIFY_SOCKET", &socket)
             .env_remove("JOURNAL_STREAM")
-            .stdin(Stdio::null())
+            .stdin(input)
             // Ctrl-C is for the program that shows the site, not for the site.
             .process_group(0)
             .stdout(out)

@@ -1,4 +1,5 @@
-//! A syslog sender over TLS, as any device with a certificate of the role syslog-client could be.
+//! A client over TLS, and a syslog sender, as any device with a certificate of the role
+//! syslog-client could be.
 
 use super::{Site, SiteError};
 use pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
@@ -15,10 +16,13 @@ use std::{
 /// How long the receiver may take to answer a goodbye.
 const FAREWELL: Duration = Duration::from_secs(10);
 
+/// A client's end of a TLS connection.
+pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
 /// A connection to the agent's syslog port.
 #[derive(Debug)]
 pub struct SyslogSender {
-    tls: StreamOwned<ClientConnection, TcpStream>,
+    tls: TlsStream,
 }
 
 impl Site {
@@ -38,20 +42,17 @@ impl Site {
             }
         }
     }
-}
 
-impl SyslogSender {
-    /// Connects with the certificate of a syslog client of the site.
-    pub fn connect(site: &Site, name: &str) -> Result<Self, SiteError> {
-        let files = (site.cert("syslog-client", name), site.key("syslog-client", name));
-        Self::connect_as(site, Some((&files.0, &files.1)))
-    }
-
-    /// Connects with a certificate and its key from these files, or with none, and waits until the
-    /// handshake is over. A refusal may show only later, in [`SyslogSender::close`].
-    pub fn connect_as(site: &Site, files: Option<(&Path, &Path)>) -> Result<Self, SiteError> {
+    /// Makes a TLS connection of one to a listener of the site, with a certificate and its key from
+    /// these files, or with none, and waits until the handshake is over. With TLS 1.3 a refusal
+    /// shows only later, when something is read.
+    pub fn secure(
+        &self,
+        stream: TcpStream,
+        files: Option<(&Path, &Path)>,
+    ) -> Result<TlsStream, SiteError> {
         let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_file(site.path("pki/ca.pem")).map_err(failed)?;
+        let ca = CertificateDer::from_pem_file(self.path("pki/ca.pem")).map_err(failed)?;
         roots.add(ca).map_err(failed)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
@@ -68,13 +69,26 @@ impl SyslogSender {
         };
         let name = ServerName::try_from("localhost").map_err(failed)?;
         let connection = ClientConnection::new(Arc::new(config), name).map_err(failed)?;
-        let stream = site.reach_syslog()?;
         stream.set_read_timeout(Some(FAREWELL)).map_err(failed)?;
         let mut tls = StreamOwned::new(connection, stream);
         while tls.conn.is_handshaking() {
             tls.conn.complete_io(&mut tls.sock).map_err(failed)?;
         }
-        Ok(SyslogSender { tls })
+        Ok(tls)
+    }
+}
+
+impl SyslogSender {
+    /// Connects with the certificate of a syslog client of the site.
+    pub fn connect(site: &Site, name: &str) -> Result<Self, SiteError> {
+        let files = (site.cert("syslog-client", name), site.key("syslog-client", name));
+        Self::connect_as(site, Some((&files.0, &files.1)))
+    }
+
+    /// Connects with a certificate and its key from these files, or with none, and waits until the
+    /// handshake is over. A refusal may show only later, in [`SyslogSender::close`].
+    pub fn connect_as(site: &Site, files: Option<(&Path, &Path)>) -> Result<Self, SiteError> {
+        Ok(SyslogSender { tls: site.secure(site.reach_syslog()?, files)? })
     }
 
     /// Sends a message counted in octets (RFC 5425, section 4.3).

@@ -6,19 +6,19 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::Duration,
 };
 
 use logseal::site::{AgentOptions, LedgerOptions, Process, Site};
-use logseal_tests::{LIMIT, Record, cluster::Dice, join_parts, new_site, records, wait_for};
+use logseal_tests::{
+    LIMIT, Record,
+    cluster::Dice,
+    join_parts,
+    kills::{Background, KILLS},
+    new_site, records, wait_for,
+};
 use record::entry::Entry;
 use serde_json::Value;
-
-const KILLS: usize = 100;
 
 /// A journal that grows: what systemd itself makes of entries in its export format.
 struct Journal {
@@ -135,10 +135,8 @@ fn a_killed_agent_loses_no_entry_of_the_journal_and_has_none_twice() {
     journal.write("a.service");
     let mut agent = site.start_agent("gw01").unwrap();
     wait_for("the first entry", || (!records(&site).1.is_empty()).then_some(()));
-    let going = Arc::new(AtomicBool::new(true));
-    let goes = Arc::clone(&going);
-    let writing = std::thread::spawn(move || {
-        while goes.load(Ordering::Relaxed) {
+    let writing = Background::start(move |goes_on| {
+        while goes_on() {
             (0..3).for_each(|_| journal.write("a.service"));
             std::thread::park_timeout(Duration::from_millis(5));
         }
@@ -150,8 +148,7 @@ fn a_killed_agent_loses_no_entry_of_the_journal_and_has_none_twice() {
         agent.kill().unwrap();
         agent = site.spawn("logseal-agent", "gw01.toml", "gw01.log").unwrap();
     }
-    going.store(false, Ordering::Relaxed);
-    let journal = writing.join().unwrap();
+    let journal = writing.end();
     journal.wait_shown();
     let shown = journal.shown();
     wait_for("all entries in the ledger", || (entries(&site).len() >= shown.len()).then_some(()));

@@ -12,7 +12,7 @@ use std::{
 };
 
 use logseal::site::{AgentOptions, LedgerOptions, Site, free_ports};
-use logseal_tests::{LIMIT, Record, Running, cluster::Dice, new_site, records, wait_for};
+use logseal_tests::{LIMIT, Record, Running, new_site, records, wait_for};
 use record::entry::Entry;
 
 /// A parameter of a record's own element.
@@ -27,7 +27,7 @@ fn header(record: &Record) -> [String; 3] {
     [tokens[1], tokens[2], tokens[3]].map(|token| String::from_utf8_lossy(token).into_owned())
 }
 
-fn unix_source(name: &str, path: &Path, kind: &str) -> String {
+pub fn unix_source(name: &str, path: &Path, kind: &str) -> String {
     format!("[[source.unix]]\nname = \"{name}\"\npath = {path:?}\nkind = \"{kind}\"\n")
 }
 
@@ -90,7 +90,7 @@ fn what_programs_and_devices_write_says_who_they_are_as_far_as_that_is_known() {
 }
 
 /// A node, and an agent that is configured and enrolled, and does not run.
-fn ready(
+pub fn ready(
     sources: impl FnOnce(&Site) -> String,
 ) -> (tempfile::TempDir, Site, logseal::site::Process) {
     let (dir, site) = new_site();
@@ -112,11 +112,11 @@ fn agent_with_input(site: &Site, more: &[&str]) -> Child {
         .unwrap()
 }
 
-fn stdin_source(_: &Site) -> String {
+pub fn stdin_source(_: &Site) -> String {
     "[[source.stdin]]\nname = \"in\"\n".to_owned()
 }
 
-fn lines_of(site: &Site) -> Vec<Vec<u8>> {
+pub fn lines_of(site: &Site) -> Vec<Vec<u8>> {
     logseal_tests::join_parts(records(site).1.into_iter())
 }
 
@@ -155,110 +155,6 @@ fn an_input_that_ends_while_no_node_can_be_reached_is_kept() {
     drop(agent.stdin.take());
     assert_eq!(agent.wait().unwrap().code(), Some(0));
     assert_eq!(lines_of(&site), [&b"one"[..], b"two"]);
-}
-
-/// Kills the agent some times while `send` goes on; it is told whether it is the last time and how
-/// many it has sent, and answers with how many that are then.
-fn through_kills(site: &Site, mut send: impl FnMut(usize) -> usize) -> usize {
-    const KILLS: usize = 15;
-    let mut agent = site.start_agent("gw01").unwrap();
-    let (mut sent, mut dice) = (0, Dice::new(0x2545_f491_4f6c_dd1d));
-    for _ in 0..KILLS {
-        let until = sent + 50 + dice.below(400) as usize;
-        while sent < until {
-            sent = send(sent);
-            // The pace is the point: what is lost is what came in the last moment.
-            std::thread::park_timeout(std::time::Duration::from_micros(500));
-        }
-        agent.kill().unwrap();
-        agent = site.start_agent("gw01").unwrap();
-    }
-    // The last one is not killed, so this must arrive.
-    let sealed = sent;
-    while sent < sealed + 100 {
-        sent = send(sent);
-    }
-    wait_for("what was sent at last", || {
-        let last = format!("message {}", sent - 1).into_bytes();
-        lines_of(site).iter().any(|line| line.ends_with(&last)).then_some(())
-    });
-    agent.stop(LIMIT).unwrap();
-    sent
-}
-
-/// What a local socket loses when the agent is killed: what lay in it, and nothing else.
-fn assert_in_order(site: &Site, what: &str, sent: usize) {
-    let number = |line: &Vec<u8>| -> usize {
-        let text = String::from_utf8(line.clone()).unwrap();
-        text.rsplit(' ').next().unwrap().parse().unwrap()
-    };
-    let found: Vec<usize> = lines_of(site).iter().map(number).collect();
-    let mut unique = found.clone();
-    unique.sort_unstable();
-    unique.dedup();
-    let twice = found.len() - unique.len();
-    println!("{what}: {sent} sent, {} lost, {twice} twice", sent - unique.len());
-    assert!(found.is_sorted(), "in order");
-    assert_eq!(twice, 0, "nobody sends twice");
-    let last: Vec<usize> = (sent - 100..sent).collect();
-    assert!(found.ends_with(&last), "what no kill came near is all there");
-}
-
-#[test]
-fn a_killed_agent_loses_of_datagrams_only_what_lay_in_the_socket() {
-    let socket = |site: &Site| unix_source("log", &site.path("log.sock"), "datagram");
-    let (_dir, site, _ledger) = ready(socket);
-    let path = site.path("log.sock");
-    let sender = UnixDatagram::unbound().unwrap();
-    let sent = through_kills(&site, |number| {
-        // As syslog(3) does: who finds nobody there tries again.
-        let message = format!("<13>Nov 21 10:02:27 app: message {number}");
-        number + usize::from(sender.send_to(message.as_bytes(), &path).is_ok())
-    });
-    assert_in_order(&site, "datagrams", sent);
-}
-
-#[test]
-fn a_killed_agent_loses_of_connections_only_what_lay_in_the_socket() {
-    let socket = |site: &Site| unix_source("log", &site.path("log.sock"), "stream");
-    let (_dir, site, _ledger) = ready(socket);
-    let path = site.path("log.sock");
-    let mut stream = None;
-    let sent = through_kills(&site, |number| {
-        let mut open = stream.take().or_else(|| UnixStream::connect(&path).ok());
-        let message = format!("<13>Nov 21 10:02:27 app: message {number}\n");
-        let written = open.as_mut().is_some_and(|open| open.write_all(message.as_bytes()).is_ok());
-        stream = open.filter(|_| written);
-        number + usize::from(written)
-    });
-    assert_in_order(&site, "connections", sent);
-}
-
-#[test]
-fn a_killed_agent_loses_of_its_input_only_what_was_not_durable() {
-    let (_dir, site, _ledger) = ready(stdin_source);
-    let mut sent = 0;
-    for round in 0..10 {
-        let mut agent = agent_with_input(&site, &[]);
-        let mut input = agent.stdin.take().unwrap();
-        let wanted = lines_of(&site).len() + 1;
-        for _ in 0..500 {
-            input.write_all(format!("message {sent}\n").as_bytes()).unwrap();
-            sent += 1;
-        }
-        if round < 9 {
-            wait_for("some of it", || (lines_of(&site).len() >= wanted).then_some(()));
-            for _ in 0..50 {
-                input.write_all(format!("message {sent}\n").as_bytes()).unwrap();
-                sent += 1;
-            }
-            agent.kill().unwrap();
-        }
-        drop(input);
-        let status = agent.wait().unwrap();
-        assert_eq!(status.code(), (round == 9).then_some(0));
-    }
-    assert_in_order(&site, "standard input", sent);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! End-to-end tests: real programs, real sockets on loopback, real files.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails loudly")]
 
+mod agent_kills;
 mod cluster;
 mod crash;
 mod demo;
@@ -29,6 +30,7 @@ mod spine;
 mod stores;
 mod syslog;
 mod syslog_ng;
+mod systemd;
 mod units;
 mod unreadable;
 mod upgrade;

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -14,8 +15,8 @@ use serde_json::{Value, json};
 struct Exporter(u16);
 
 /// Status, headers and body.
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
     body: Vec<u8>,
 }
@@ -26,24 +27,35 @@ impl Exporter {
     }
 
     fn ask(&self, what: &str, headers: &str, body: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.0)).unwrap();
-        let head = format!(
-            "{what} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).unwrap();
-        // Whoever sends too much is not read to the end.
-        let _ = stream.write_all(body);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer");
-        let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head, body: answer[end + 4..].to_vec() }
+        let stream = TcpStream::connect(("127.0.0.1", self.0)).unwrap();
+        ask_on(stream, what, headers, body).expect("an answer")
     }
 }
 
-fn request(records: &[Value]) -> Vec<u8> {
+/// Sends a request in JSON over a connection that may break at any moment; nothing without an
+/// answer.
+pub fn post_on(stream: impl Read + Write, body: &[u8]) -> Option<Answer> {
+    ask_on(stream, "POST /v1/logs", "Content-Type: application/json\r\n", body)
+}
+
+/// Sends a request, and gives back its answer if there is one, whole.
+fn ask_on(mut stream: impl Read + Write, what: &str, headers: &str, body: &[u8]) -> Option<Answer> {
+    let head = format!(
+        "{what} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    // Whoever sends too much is not read to the end, and answered all the same.
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, head, body: answer[end + 4..].to_vec() })
+}
+
+/// A request with these records, of one service.
+pub fn request(records: &[Value]) -> Vec<u8> {
     let resource =
         json!({ "attributes": [{ "key": "service.name", "value": { "stringValue": "shop" } }] });
     let scopes = json!([{ "scope": { "name": "lib" }, "logRecords": records }]);
@@ -51,7 +63,8 @@ fn request(records: &[Value]) -> Vec<u8> {
     serde_json::to_vec_pretty(&request).unwrap()
 }
 
-fn log_record(text: &str) -> Value {
+/// A log record with this text.
+pub fn log_record(text: &str) -> Value {
     let time = "1795248147000000001";
     json!({ "timeUnixNano": time, "severityNumber": 17, "body": { "stringValue": text } })
 }
@@ -151,4 +164,37 @@ fn what_cannot_be_taken_is_refused_in_the_words_of_the_protocol() {
     assert!(said["partialSuccess"]["errorMessage"].as_str().is_some_and(|text| !text.is_empty()));
     assert_eq!(exporter.post(json, "", b"{}").status, 200, "nothing is a success");
     assert_eq!(running.wait_records(1).len(), 1);
+}
+
+#[test]
+fn exporters_elsewhere_show_who_they_are_and_nobody_else_is_let_in() {
+    let [port] = free_ports().unwrap();
+    let running = Running::start(|_| {
+        format!("[[source.otlp]]\nname = \"otlp\"\nlisten = \"127.0.0.1:{port}\"\n")
+    });
+    let site = &running.site;
+    let connect = || wait_for("the listener", || TcpStream::connect(("127.0.0.1", port)).ok());
+    let post = |files: Option<(&Path, &Path)>, text: &str| {
+        post_on(site.secure(connect(), files).ok()?, &request(&[log_record(text)]))
+    };
+    let files = |role, name| (site.cert(role, name), site.key(role, name));
+    let (exporter, auditor) = (files("syslog-client", "web01"), files("auditor", "auditor"));
+    for (files, reason) in [(None, "no certificate"), (Some(&auditor), "role")] {
+        let before = running.agent.log_text().len();
+        let files = files.map(|(cert, key)| (cert.as_path(), key.as_path()));
+        assert!(post(files, "forged").is_none(), "{reason}");
+        wait_for("a word about it", || {
+            let text = running.agent.log_text().get(before..)?.to_owned();
+            text.lines().any(|line| line.contains("WARN") && line.contains(reason)).then_some(())
+        });
+    }
+    assert!(post_on(connect(), &request(&[log_record("without TLS")])).is_none());
+    let answer = post(Some((&exporter.0, &exporter.1)), "genuine").expect("an answer");
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"{}"[..]), "{}", answer.head);
+    let records = running.wait_records(1);
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert!(String::from_utf8_lossy(&records[0].line).contains("genuine"));
+    assert_eq!(records[0].peer, "web01");
+    let entry = Entry::parse(&records[0].entry).unwrap();
+    assert_eq!(entry.element().param("transport"), None, "its certificate vouches for it");
 }

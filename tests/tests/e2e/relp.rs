@@ -38,8 +38,15 @@ pub fn tls_source(port: u16) -> String {
 /// bytes as they are.
 pub fn plain_action(port: u16) -> String {
     format!(
-        "module(load=\"omrelp\")\nglobal(maxMessageSize=\"64k\")\nmain_queue(queue.workerThreads=\"1\")\n\
-         action(type=\"omrelp\" target=\"127.0.0.1\" port=\"{port}\" \
+        "module(load=\"omrelp\")\nglobal(maxMessageSize=\"64k\")\nmain_queue(queue.workerThreads=\"1\")\n{}",
+        action(port)
+    )
+}
+
+/// One more action of that kind.
+pub fn action(port: u16) -> String {
+    format!(
+        "action(type=\"omrelp\" target=\"127.0.0.1\" port=\"{port}\" \
          template=\"RSYSLOG_SyslogProtocol23Format\" \
          queue.type=\"LinkedList\" queue.size=\"200000\" queue.workerThreads=\"1\" \
          queue.timeoutEnqueue=\"60000\" queue.discardSeverity=\"8\" \
@@ -81,9 +88,14 @@ pub fn messages(from: usize, to: usize) -> Vec<Vec<u8>> {
 
 /// Waits until the last of `sent` has arrived, and demands that all did, once and in order.
 pub fn expect_all(running: &Running, sent: &[Vec<u8>]) {
+    expect_all_of("relp", running, sent);
+}
+
+/// The same of another source than `relp`.
+pub fn expect_all_of(source: &str, running: &Running, sent: &[Vec<u8>]) {
     let last = sent.last().unwrap();
     let lines = wait_for("the last message", || {
-        let lines = running.lines("relp");
+        let lines = running.lines(source);
         lines.contains(last).then_some(lines)
     });
     let known: std::collections::HashSet<&Vec<u8>> = sent.iter().collect();

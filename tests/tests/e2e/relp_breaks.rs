@@ -1,51 +1,41 @@
-//! RELP under kill -9 of the agent and with connections that are cut: nothing lost, nothing twice.
+//! RELP under kill -9 of the agent, with connections that are cut, and with sources that come, go
+//! and change while the agent runs: nothing lost, nothing twice.
 
 use crate::{
-    relp::{expect_all, lasting_port, listening, messages, plain_action, plain_source, tls_source},
+    relp::{
+        action, expect_all, expect_all_of, lasting_port, listening, messages, plain_action,
+        plain_source, tls_source,
+    },
     rsyslog,
 };
-use logseal_tests::cluster::{Dice, tell};
+use logseal::site::AgentOptions;
+use logseal_tests::{
+    LIMIT,
+    cluster::{Dice, tell},
+    kills::{Background, KILLS},
+};
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-const KILLS: usize = 100;
 const CUTS: usize = 100;
+const RELOADS: usize = 24;
 
 /// Sends messages until it is told to end, and answers with all of them.
-struct Load {
-    going: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<Vec<u8>>>,
-}
-
-impl Load {
-    fn start(port: u16) -> Self {
-        let going = Arc::new(AtomicBool::new(true));
-        let flag = Arc::clone(&going);
-        let thread = std::thread::spawn(move || {
-            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-            let mut sent = 0;
-            while flag.load(Ordering::Relaxed) {
-                rsyslog::send(&mut stream, &messages(sent, sent + 10));
-                sent += 10;
-                std::thread::park_timeout(Duration::from_millis(5));
-            }
-            messages(0, sent)
-        });
-        Load { going, thread }
-    }
-
-    fn end(self) -> Vec<Vec<u8>> {
-        self.going.store(false, Ordering::Relaxed);
-        self.thread.join().unwrap()
-    }
+pub fn load(port: u16) -> Background<Vec<Vec<u8>>> {
+    Background::start(move |goes_on| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut sent = 0;
+        while goes_on() {
+            rsyslog::send(&mut stream, &messages(sent, sent + 10));
+            sent += 10;
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        messages(0, sent)
+    })
 }
 
 #[test]
@@ -53,7 +43,7 @@ fn killing_the_agent_loses_and_repeats_nothing_of_relp() {
     let port = lasting_port();
     let mut running = listening(|_| plain_source(port), port);
     let rsyslog = rsyslog::start_with(&running.site, &plain_action(port));
-    let load = Load::start(rsyslog.port);
+    let load = load(rsyslog.port);
     let mut dice = Dice::new(0x5eed_0100);
     for _ in 0..KILLS {
         dice.pause(Duration::from_millis(400));
@@ -125,7 +115,7 @@ fn connections_that_are_cut_lose_and_repeat_nothing() {
     let running = listening(|_| plain_source(port), port);
     let proxy = Proxy::start(port);
     let rsyslog = rsyslog::start_with(&running.site, &plain_action(proxy.port));
-    let load = Load::start(rsyslog.port);
+    let load = load(rsyslog.port);
     let mut dice = Dice::new(0x5eed_0200);
     for cut in 0..CUTS {
         dice.pause(Duration::from_millis(400));
@@ -137,7 +127,7 @@ fn connections_that_are_cut_lose_and_repeat_nothing() {
 }
 
 #[test]
-fn a_stop_and_a_reload_of_the_agent_repeat_nothing() {
+fn a_stop_of_the_agent_repeats_nothing() {
     let port = lasting_port();
     let mut running = listening(|_| tls_source(port), port);
     let text = plain_action(port).replace(
@@ -151,13 +141,41 @@ fn a_stop_and_a_reload_of_the_agent_repeat_nothing() {
         ),
     );
     let rsyslog = rsyslog::start_with(&running.site, &text);
-    let load = Load::start(rsyslog.port);
+    let load = load(rsyslog.port);
     let mut dice = Dice::new(0x5eed_0300);
     for _ in 0..8 {
         dice.pause(Duration::from_millis(1500));
-        running.agent.stop(logseal_tests::LIMIT).unwrap();
+        running.agent.stop(LIMIT).unwrap();
         running.agent = running.site.start_agent("gw01").unwrap();
     }
     let sent = load.end();
     expect_all(&running, &sent);
+}
+
+#[test]
+fn sources_that_come_go_and_change_while_the_agent_runs_lose_and_repeat_nothing() {
+    let (first, second) = (lasting_port(), lasting_port());
+    let other = plain_source(second).replace("\"relp\"", "\"other\"");
+    let mut running = listening(|_| plain_source(first) + &other, first);
+    // Every message goes to both; whichever is away is waited for.
+    let rsyslog = rsyslog::start_with(&running.site, &(plain_action(first) + &action(second)));
+    let load = load(rsyslog.port);
+    let mut dice = Dice::new(0x5eed_0500);
+    for reload in 0..=RELOADS {
+        dice.pause_from(Duration::from_millis(100), Duration::from_millis(1200));
+        let changed = format!("{}resend_window = {}\n", plain_source(first), 512 + reload / 4);
+        let sources = match reload % 4 {
+            0 => changed + &other,
+            1 => changed,
+            2 => format!("{changed}{other}max_connections = {}\n", 8 + reload),
+            _ => other.clone(),
+        };
+        running.site.configure_agent(&AgentOptions::new("gw01", sources)).unwrap();
+        running.agent.signal(rustix::process::Signal::HUP).unwrap();
+        running.agent.wait_ready(LIMIT).unwrap();
+    }
+    let sent = load.end();
+    expect_all(&running, &sent);
+    expect_all_of("other", &running, &sent);
+    tell(&format!("{RELOADS} reloads: {} messages by RELP to two, 0 lost, 0 twice", sent.len()));
 }

@@ -12,6 +12,7 @@ use record::{
     entry::{Message, parse_priority},
     time::days_from_civil,
 };
+use std::borrow::Cow;
 
 /// What a line says, as 128 bits of its SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,24 +44,32 @@ impl Key {
     }
 }
 
-/// What a line of ours says: all of it, or of a syslog message what is behind the header; without
-/// the white space around it.
-pub fn content(line: &[u8], syslog: bool) -> &[u8] {
-    let body = if syslog { bodies(line)[0].unwrap_or(line) } else { line };
-    trim(body)
+/// What a line of ours says, as syslog would carry it, without the white space around it: all of
+/// it, of a syslog message what is behind the header, of an entry of the journal and the like its
+/// message. Empty if that says nothing in text.
+pub fn content(line: &[u8], syntax: Syntax) -> Cow<'_, [u8]> {
+    let Some(told) = syntax.told(line) else {
+        let syslog = syntax == Syntax::Syslog;
+        return Cow::Borrowed(if syslog { likeliest(line) } else { trim(line) });
+    };
+    match told.message.unwrap_or_default() {
+        Cow::Borrowed(message) => Cow::Borrowed(trim(message)),
+        Cow::Owned(message) => Cow::Owned(trim(&message).to_vec()),
+    }
 }
 
 /// What a message of the old feed says in the likeliest reading.
 pub fn likeliest(message: &[u8]) -> &[u8] {
-    content(message, true)
+    trim(bodies(message)[0].unwrap_or(message))
 }
 
 /// When a line of ours was written, if it says so with a year and a zone.
 pub fn written(line: &[u8], source: &SourceSettings) -> Option<UnixMillis> {
-    let header = || {
-        parse_time(Message::parse(line).filter(|_| source.syntax == Syntax::Syslog)?.tokens()[0])
+    let header = match source.syntax {
+        Syntax::Syslog => Message::parse(line).and_then(|message| parse_time(message.tokens()[0])),
+        syntax => syntax.told(line).and_then(|told| told.time),
     };
-    header().or_else(|| source.extract(line).time)
+    header.or_else(|| source.extract(line).time)
 }
 
 /// `2026-11-21T08:02:27.123456+08:00`, to the second.
@@ -233,7 +242,7 @@ mod tests {
             for end in ["", "\n", "\r\n", " ", "\0"] {
                 let message = format!("{header}{LINE}{end}");
                 let found = forms(message.as_bytes());
-                let wanted = Key::of(content(LINE.as_bytes(), false));
+                let wanted = Key::of(&content(LINE.as_bytes(), Syntax::Plain));
                 assert!(found.iter().any(|form| form.key == wanted), "{message:?}");
                 let plain = !header.ends_with("- kong: ");
                 assert!(!plain || likeliest(message.as_bytes()) == LINE.as_bytes(), "{message:?}");
@@ -270,8 +279,34 @@ mod tests {
         }
         let line = r#"1.2.3.4 - - [21/Nov/2026:10:00:27 +0800] "GET / HTTP/1.1" 200 5 "-" "-""#;
         assert_eq!(time(line, false, Format::NginxCombined), ten);
+        let line = r#"{"__REALTIME_TIMESTAMP":"1795226427000999","MESSAGE":"x"}"#;
+        let journal = SourceSettings { syntax: Syntax::Journal, ..source(false, Format::Raw) };
+        assert_eq!(written(line.as_bytes(), &journal), Some(UnixMillis(1_795_226_427_000)));
         assert_eq!(time("<13>1 - gw01 kong - - - x", true, Format::Raw), None);
         assert_eq!(time("<13>Nov 21 10:00:27 gw01 kong: x", true, Format::Raw), None);
+    }
+
+    #[test]
+    fn of_lines_that_say_all_in_json_the_message_is_compared() {
+        let said = |line: &str, syntax| {
+            String::from_utf8(content(line.as_bytes(), syntax).into_owned()).unwrap()
+        };
+        let journal = r#"{"_HOSTNAME":"gw01","MESSAGE":" a \"b\"\n","__REALTIME_TIMESTAMP":"7"}"#;
+        assert_eq!(said(journal, Syntax::Journal), r#"a "b""#);
+        assert_eq!(said(r#"{"MESSAGE":[104,105,32]}"#, Syntax::Journal), "hi");
+        let otlp = |body: &str| {
+            format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{body}]}}]}}]}}"#)
+        };
+        let text = otlp(r#"{"body":{"stringValue":"GET /x "}}"#);
+        assert_eq!(said(&text, Syntax::Otlp), "GET /x");
+        let table = otlp(r#"{"body":{"kvlistValue":{"values":[]}}}"#);
+        for (line, syntax) in [
+            (table.as_str(), Syntax::Otlp),
+            (r#"{"_PID":"7"}"#, Syntax::Journal),
+            ("no JSON", Syntax::Journal),
+        ] {
+            assert_eq!(said(line, syntax), "", "{line}");
+        }
     }
 
     proptest! {

@@ -16,7 +16,7 @@ use super::{
     text::Text,
     waiting::{Line, Waiting},
 };
-use crate::{Now, SourceSettings, Syntax};
+use crate::{Now, SourceSettings};
 use std::collections::{BTreeMap, VecDeque};
 
 /// For each line that may wait, so many bytes of texts are kept: they are shared among all that do.
@@ -129,7 +129,8 @@ impl Matcher {
         report.sealed.waiting += 1;
         report.sealed.first.get_or_insert(ours.record);
         report.sealed.last = Some(ours.end.saturating_sub(1));
-        let content = forms::content(ours.line, ours.source.syntax == Syntax::Syslog);
+        let content = forms::content(ours.line, ours.source.syntax);
+        let content = content.as_ref();
         if content.is_empty() {
             report.not_compared.sealed += 1;
             report.not_compared.reasons.empty += 1;

@@ -218,7 +218,7 @@ fn notes(out: &mut String, report: &Report) {
         (reasons.interrupted, "the agent was started again"),
         (reasons.missed_here, "missed here"),
         (reasons.too_many, "more waited than max_pending"),
-        (reasons.empty, "empty lines"),
+        (reasons.empty, "lines without text"),
     ];
     let said: Vec<String> = said
         .iter()

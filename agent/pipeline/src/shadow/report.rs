@@ -132,7 +132,7 @@ pub struct Reasons {
     pub behind: u64,
     /// The agent was started again.
     pub interrupted: u64,
-    /// The line is empty.
+    /// The line is empty, or its entry of the journal or log record has no text as its message.
     pub empty: u64,
 }
 

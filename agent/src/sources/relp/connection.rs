@@ -307,7 +307,7 @@ impl<'a, S: AsyncRead> Connection<'a, S> {
         match self.door.registry.give_up(&self.handle) {
             Verdict::Copies { count, original, .. } => {
                 if count < held {
-                    let (source, peer) = (self.door.config.id.0, &self.client.name);
+                    let (source, peer) = (self.door.outlet.id.0, &self.client.name);
                     let messages = held - count;
                     add(&self.door.outlet.stats.doubtful_messages, messages as u64);
                     warn!(
@@ -352,7 +352,7 @@ impl<'a, S: AsyncRead> Connection<'a, S> {
         let peer = self.client.peer.clone();
         let transport = if peer.is_some() { None } else { Some(PLAIN) };
         let chunk = Chunk {
-            source: self.door.config.id,
+            source: self.door.outlet.id,
             bytes,
             lines,
             origin: ChunkOrigin::Sender { peer, transport },

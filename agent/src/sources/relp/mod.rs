@@ -19,7 +19,7 @@ use link::{
     Identity, Role,
     tls::{Problem, ReloadingServer, accept},
 };
-use pipeline::{MAX_LINE, line::SourceId, relp::resend::Tails};
+use pipeline::{MAX_LINE, relp::resend::Tails};
 use rustix::net::sockopt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -60,8 +60,6 @@ const PIECE: usize = 1 << 10;
 /// Where to listen for RELP, and within which limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelpConfig {
-    /// The source.
-    pub id: SourceId,
     /// The address and port.
     pub listen: SocketAddr,
     /// The longest message, in bytes, up to 3 MiB.
@@ -83,9 +81,8 @@ pub struct RelpConfig {
 
 impl RelpConfig {
     /// The defaults: messages up to 3 MiB, 64 clients, 4096 messages remembered, 64 MiB.
-    pub fn new(id: SourceId, listen: SocketAddr) -> Self {
+    pub fn new(listen: SocketAddr) -> Self {
         RelpConfig {
-            id,
             listen,
             max_message: MAX_LINE,
             max_connections: 64,
@@ -114,7 +111,7 @@ pub async fn serve(
         most: config.max_connections,
         // The socket, and a copy to set its options.
         descriptors: 2,
-        gate: Arc::new(Gate::new(config.id, Arc::clone(&outlet.stats))),
+        gate: Arc::new(Gate::new(outlet.id, Arc::clone(&outlet.stats))),
         shutdown: outlet.shutdown.clone(),
     };
     let door = Arc::new(Door {
@@ -196,7 +193,7 @@ impl Door {
     {
         add(&self.outlet.stats.accepted_connections, 1);
         let _open = Raised::new(&self.outlet.stats.open_connections);
-        let (source, peer, address) = (self.config.id.0, Arc::clone(&client.name), client.address);
+        let (source, peer, address) = (self.outlet.id.0, Arc::clone(&client.name), client.address);
         info!(source, %peer, %address, "a RELP client connected");
         let (reading, writing) = tokio::io::split(stream);
         let (queue, groups) = mpsc::unbounded_channel();
@@ -221,7 +218,7 @@ impl Door {
     }
 
     fn report(&self, end: End, peer: &str, address: SocketAddr) {
-        let source = self.config.id.0;
+        let source = self.outlet.id.0;
         match end {
             End::Closed => info!(source, %peer, %address, "a RELP client closed its session"),
             End::Gone(None) => {

@@ -1,6 +1,6 @@
 //! Clients on loopback, good ones and bad ones; the test decides when something is durable.
 
-use pipeline::line::{Bookmark, Chunk, ChunkOrigin, SourceEvent};
+use pipeline::line::{Bookmark, Chunk, ChunkOrigin, SourceEvent, SourceId};
 use tokio::{io::AsyncReadExt, sync::watch, task::JoinHandle};
 
 use super::*;
@@ -27,7 +27,7 @@ impl Bench {
     fn new(known: Known, change: fn(&mut RelpConfig)) -> Self {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let mut config = RelpConfig::new(SourceId(0), address);
+        let mut config = RelpConfig::new(address);
         config.undecided = Duration::from_millis(50);
         change(&mut config);
         let (events, rx) = mpsc::channel(8);

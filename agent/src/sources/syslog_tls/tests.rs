@@ -4,12 +4,17 @@ use std::{fmt::Write as _, io::Write, path::PathBuf, sync::Mutex};
 
 use certs::{LEAF_DAYS, Pki, Request, Timestamp, Validity};
 use link::tls::{ClientSettings, ReloadingClient, TlsStream, connect};
-use tokio::{io::duplex, sync::watch, task::JoinHandle};
+use pipeline::line::SourceId;
+use tokio::{
+    io::duplex,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tracing::subscriber::DefaultGuard;
 
 use super::*;
 use crate::sources::{
-    Phase,
+    Phase, SourceStats,
     entrance::HANDSHAKES,
     listener::{STOP, bind},
 };
@@ -60,7 +65,7 @@ fn log_here() -> (Log, DefaultGuard) {
 }
 
 fn config(listen: SocketAddr) -> SyslogTlsConfig {
-    SyslogTlsConfig { max_message: MIN_LIMIT, ..SyslogTlsConfig::new(SourceId(5), listen) }
+    SyslogTlsConfig { max_message: MIN_LIMIT, ..SyslogTlsConfig::new(listen) }
 }
 
 fn issue(pki: &Pki, role: Role, name: &str) -> TlsFiles {
@@ -72,12 +77,11 @@ fn issue(pki: &Pki, role: Role, name: &str) -> TlsFiles {
 }
 
 fn outlet(
-    config: &SyslogTlsConfig,
     events: mpsc::Sender<SourceEvent>,
     shutdown: Shutdown,
     stats: Arc<SourceStats>,
 ) -> Outlet {
-    Outlet { id: config.id, events, shutdown, stats, tickets: Tickets::default() }
+    Outlet { id: SourceId(5), events, shutdown, stats, tickets: Tickets::default() }
 }
 
 impl Bench {
@@ -95,7 +99,7 @@ impl Bench {
         let (tx, rx) = mpsc::channel(capacity);
         let (stop, shutdown) = watch::channel(Phase::Run);
         let stats = Arc::new(SourceStats::default());
-        let outlet = outlet(&config, tx, shutdown, Arc::clone(&stats));
+        let outlet = outlet(tx, shutdown, Arc::clone(&stats));
         let serve = serve(listener, Arc::new(server), config, outlet);
         let serving = tokio::spawn(serve);
         Bench { _dir: dir, pki, address, rx, stop, stats, serving, log, _guard: guard }
@@ -308,11 +312,11 @@ async fn an_arrival_is_decoded_the_same_however_the_network_cuts_it() {
         let files = issue(&pki, Role::Agent, "gw01");
         let server = Arc::new(ReloadingServer::open(tls_settings(files)).unwrap());
         let ((tx, mut rx), (_stop, shutdown)) = (mpsc::channel(64), watch::channel(Phase::Run));
-        let stats = Arc::<SourceStats>::default();
-        let gate = Arc::new(Gate::new(SourceId(5), Arc::clone(&stats)));
+        let outlet = outlet(tx, shutdown, Arc::default());
+        let gate = Arc::new(Gate::new(outlet.id, Arc::clone(&outlet.stats)));
         let address = "127.0.0.1:1".parse().unwrap();
         let (config, budget) = (config(address), Semaphore::new(8 << 10));
-        let door = Door { server, config, budget, tx, shutdown, stats, gate };
+        let door = Door { server, config, budget, outlet, gate };
         let (mut near, far) = duplex(size);
         let write = async move {
             near.write_all(b"<1>a\n5 <1>bc<1>d\n10 <1>e").await.unwrap();

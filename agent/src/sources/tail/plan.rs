@@ -1,5 +1,6 @@
 //! Decides which files to open, resume, finish and forget. Pure: it sees what
-//! a pass over the directories found and what is known, and answers with actions.
+//! a pass over the directories found and what is known, and answers with actions
+//! (`pass`); in between it is told and asked what became of each file.
 //!
 //! The rules, and what they are good for:
 //!
@@ -15,6 +16,8 @@
 //! - When too many files are open, the quietest ones are closed and their
 //!   positions kept, as if they came from an earlier run.
 
+mod pass;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
@@ -25,9 +28,6 @@ use std::{
 use pipeline::line::{FileId, FilePosition};
 
 use super::config::Start;
-
-/// After how many passes in a row without a trace a known file is forgotten.
-const MISSES: u8 = 2;
 
 /// How many files are known that are not open, at most, before those are forgotten at once that
 /// were rotated away and read to their end: a position is in every state that the spool writes.
@@ -92,17 +92,6 @@ pub(super) struct Parked {
     pub(super) modified: SystemTime,
 }
 
-/// How a file that is being read has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Continuity {
-    /// What was read is still there.
-    Same,
-    /// It is, and more of the beginning is known.
-    LongerHead,
-    /// The file was truncated, or written anew from its beginning.
-    Replaced,
-}
-
 /// How far a file was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reached {
@@ -152,18 +141,6 @@ struct Known {
     misses: u8,
 }
 
-/// How a file that began with `was` and of which `seen` bytes were read relates
-/// to one that begins with `now` and has `size` bytes.
-pub(super) fn continuity(was: &[u8], now: &[u8], seen: u64, size: u64) -> Continuity {
-    if size < seen || !now.starts_with(was) {
-        Continuity::Replaced
-    } else if now.len() > was.len() {
-        Continuity::LongerHead
-    } else {
-        Continuity::Same
-    }
-}
-
 impl Node {
     pub(super) fn of(file: &FileId) -> Self {
         Node { device: file.device, inode: file.inode }
@@ -197,28 +174,6 @@ impl Tracker {
     /// How many files wait because too many are open.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
-    }
-
-    /// Takes in what a pass found. `unreadable` are paths below which it could not look.
-    pub(super) fn pass(
-        &mut self,
-        now: Instant,
-        found: &[Found],
-        unreadable: &[PathBuf],
-    ) -> Vec<Action> {
-        let mut files: BTreeMap<Node, &Found> = BTreeMap::new();
-        for file in found {
-            let first = files.entry(file.node).or_insert(file);
-            if file.matched && !first.matched {
-                *first = file;
-            }
-        }
-        self.see_open(now, &files, unreadable);
-        let mut actions = self.see_known(&files, unreadable.is_empty());
-        let openings = self.openings(&files);
-        self.start = Start::Beginning;
-        actions.extend(self.make_room(now, openings));
-        actions
     }
 
     /// True if the file is open, or its position known.
@@ -375,84 +330,6 @@ impl Tracker {
         order.sort_by_key(|(_, open)| (open.away.is_none(), open.number));
         order.into_iter().map(|(node, _)| *node).collect()
     }
-
-    fn see_open(&mut self, now: Instant, files: &BTreeMap<Node, &Found>, unreadable: &[PathBuf]) {
-        for (node, open) in &mut self.open {
-            match files.get(node).filter(|found| found.matched) {
-                Some(found) => {
-                    self.rotation |= open.path != found.path;
-                    open.path.clone_from(&found.path);
-                    if !open.finite {
-                        open.away = None;
-                    }
-                }
-                None if hidden(&open.path, unreadable) => {}
-                None => {
-                    self.rotation |= open.away.is_none();
-                    open.away.get_or_insert(now);
-                }
-            }
-        }
-    }
-
-    /// Forgets what is known of files that have left no trace.
-    fn see_known(&mut self, files: &BTreeMap<Node, &Found>, complete: bool) -> Vec<Action> {
-        let mut forgotten = Vec::new();
-        self.known.retain(|node, known| {
-            let found = files.contains_key(node);
-            known.retain_mut(|known| {
-                known.misses = match (found, complete) {
-                    (true, _) => 0,
-                    (false, true) => known.misses + 1,
-                    (false, false) => known.misses,
-                };
-                if known.misses >= MISSES {
-                    forgotten.push(known.forget());
-                }
-                known.misses < MISSES
-            });
-            !known.is_empty()
-        });
-        forgotten
-    }
-
-    /// What to open: the rest of rotated files before new files, old ones before young ones. Those
-    /// that are known come before those that are not, which could be copies of them.
-    fn openings(&self, files: &BTreeMap<Node, &Found>) -> Vec<Opening> {
-        let known = |node: &Node| self.known.get(node).map_or(&[][..], Vec::as_slice);
-        let wanted = |found: &Found| {
-            let known = known(&found.node);
-            let unchanged = known.iter().any(|known| known.parked_at(found));
-            let new = known.is_empty() && found.matched && !found.packed;
-            new || (!known.is_empty() && !unchanged)
-        };
-        let closed = files.values().filter(|found| !self.open.contains_key(&found.node));
-        let mut openings: Vec<&Found> = closed.copied().filter(|found| wanted(found)).collect();
-        // Where the clock of the file system cannot tell, a.log.2 is older than a.log.1.
-        openings.sort_by_key(|found| {
-            let new = known(&found.node).is_empty();
-            (found.matched, new, found.modified, Reverse(&found.path))
-        });
-        openings.into_iter().map(|found| Opening::of(found, self.start)).collect()
-    }
-
-    fn make_room(&mut self, now: Instant, mut openings: Vec<Opening>) -> Vec<Action> {
-        let room = self.max_open.saturating_sub(self.open.len());
-        let lacking = openings.len().saturating_sub(room);
-        let quiet = |open: &Open| now.saturating_duration_since(open.busy) >= self.grace;
-        let mut parkable: Vec<_> = self
-            .open
-            .iter()
-            .filter(|(_, open)| open.away.is_none() && open.reached == Reached::End && quiet(open))
-            .map(|(node, open)| (open.busy, *node))
-            .collect();
-        parkable.sort();
-        parkable.truncate(lacking);
-        self.waiting = lacking - parkable.len();
-        openings.truncate(room + parkable.len());
-        let parks = parkable.into_iter().map(|(_, node)| Action::Park(node));
-        parks.chain(openings.into_iter().map(Action::Open)).collect()
-    }
 }
 
 impl Opening {
@@ -487,11 +364,6 @@ impl Known {
     fn forget(&self) -> Action {
         Action::Forget { position: self.position, fully_read: self.parked.is_some() }
     }
-}
-
-/// True if the path lies where a pass could not look.
-fn hidden(path: &Path, unreadable: &[PathBuf]) -> bool {
-    unreadable.iter().any(|place| path.starts_with(place))
 }
 
 #[cfg(test)]

@@ -124,22 +124,6 @@ fn a_file_is_resumed_only_when_it_is_the_same() {
 }
 
 #[test]
-fn a_file_written_anew_is_not_mistaken_for_the_old_one() {
-    for (was, now, seen, size, expected) in [
-        (&b""[..], &b""[..], 0, 0, Continuity::Same),
-        (b"", b"ab", 0, 2, Continuity::LongerHead),
-        (b"ab", b"ab", 2, 2, Continuity::Same),
-        (b"ab", b"abc", 2, 3, Continuity::LongerHead),
-        (b"ab", b"ab", 9, 8, Continuity::Replaced),
-        (b"ab", b"", 2, 0, Continuity::Replaced),
-        (b"ab", b"a", 0, 1, Continuity::Replaced),
-        (b"ab", b"xbc", 2, 9, Continuity::Replaced),
-    ] {
-        assert_eq!(continuity(was, now, seen, size), expected, "{was:?} {now:?} {seen} {size}");
-    }
-}
-
-#[test]
 fn more_files_than_may_be_open_are_all_read_in_turn() {
     let start = Instant::now();
     let mut tracker = tracker(&[]);
