@@ -3,11 +3,11 @@
 use crate::{
     evidence::{Evidence, Proven},
     output::{Failure, Outcome, shown},
-    store,
+    store::{self, StoreCheck},
 };
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 /// Check the evidence of a record, or a node's whole store. Needs no network.
 ///
@@ -18,9 +18,18 @@ pub struct VerifyArgs {
     /// The folder that 'logseal proof' wrote
     #[arg(value_name = "DIR")]
     evidence: Option<PathBuf>,
-    /// A node's store instead: every block, entry, seal and tree node is checked
+    /// A node's store instead: every block, entry, tree node and place in the index is checked
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
+    /// Verify every signature in the store as well: seals, enrolments, proofs of misbehaviour
+    #[arg(long, requires = "store")]
+    deep: bool,
+    /// The members file: with --deep, the votes that decided each block are verified as well
+    #[arg(long, value_name = "FILE", requires = "deep")]
+    members: Option<PathBuf>,
+    /// How many segments of the store are looked at side by side [default: one a core]
+    #[arg(long, requires = "store")]
+    threads: Option<NonZeroUsize>,
     /// The policy you trust, instead of the one that lies beside the evidence
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -32,7 +41,14 @@ pub struct VerifyArgs {
 /// Carries the command out.
 pub fn run(args: VerifyArgs) -> Result<Outcome, Failure> {
     if let Some(store) = &args.store {
-        return store::run(store, args.policy.as_deref(), args.enterprise);
+        return store::run(&StoreCheck {
+            dir: store,
+            policy: args.policy.as_deref(),
+            deep: args.deep,
+            members: args.members.as_deref(),
+            enterprise: args.enterprise,
+            threads: args.threads,
+        });
     }
     let Some(dir) = args.evidence else {
         return Err(Failure("name the folder with the evidence".into()));

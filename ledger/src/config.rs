@@ -3,6 +3,7 @@
 mod written;
 
 pub use crate::keys::Keys;
+use crate::scrub::Pace;
 use link::{
     Role,
     tls::{ClientSettings, FilesError, ReloadingClient, ReloadingServer, ServerSettings},
@@ -18,7 +19,9 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
+use written::Scrub;
 
 /// Where the other nodes connect unless configured otherwise.
 const DEFAULT_PEERS: &str = "0.0.0.0:7515";
@@ -48,6 +51,8 @@ pub struct Config {
     pub https: Option<SocketAddr>,
     /// Where metrics are served, on loopback.
     pub metrics: Option<SocketAddr>,
+    /// How often, and how fast, everything in the store is looked at again.
+    pub scrub: Pace,
     /// Seconds after which an idle node renews its cosignature.
     pub renew_seconds: u64,
     /// True if checkpoint and hash tiles need no certificate.
@@ -79,6 +84,13 @@ impl Config {
         if !(1..=86_400).contains(&written.checkpoint.renew_s) {
             return Err(bad("checkpoint.renew_s", "must be 1 to 86400 seconds".into()));
         }
+        let Scrub { every_h, mib_per_s } = written.scrub;
+        if !(1..=24 * 365).contains(&every_h) {
+            return Err(bad("scrub.every_h", "must be 1 to 8760 hours".into()));
+        }
+        if !(1..=10_000).contains(&mib_per_s) {
+            return Err(bad("scrub.mib_per_s", "must be 1 to 10000 MiB a second".into()));
+        }
         let members_file = written.cluster.map(|cluster| cluster.members);
         let members = match &members_file {
             Some(file) => Some(members(&source, file, &name, &origin)?),
@@ -104,6 +116,10 @@ impl Config {
             agents: address("listen.agents", &written.listen.agents)?,
             https: optional("listen.https", &written.listen.https)?,
             metrics,
+            scrub: Pace {
+                every: Duration::from_secs(every_h * 3600),
+                bytes_per_second: mib_per_s << 20,
+            },
             renew_seconds: written.checkpoint.renew_s,
             open_hashes: written.http.open_hashes,
             source,

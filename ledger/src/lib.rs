@@ -20,5 +20,6 @@ pub mod node;
 pub mod peers;
 pub mod rejoin;
 pub mod run;
+pub mod scrub;
 pub mod store;
 pub mod view;

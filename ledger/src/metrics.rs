@@ -44,6 +44,12 @@ pub struct Metrics {
     pub faults: Family<OfNode, Counter>,
     /// Contradictions that were proven, by kind.
     pub equivocations: Family<Reason, Counter>,
+    /// What the scrub found to be wrong, by kind.
+    pub store_faults: Family<Reason, Counter>,
+    /// What was mended, by kind.
+    pub store_mended: Family<Reason, Counter>,
+    /// When the scrub last looked at everything, seconds since 1970.
+    pub scrubbed: Gauge,
     /// The connections with the other nodes.
     pub peers: PeerMetrics,
 }
@@ -89,6 +95,9 @@ impl Metrics {
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             faults: Family::default(),
             equivocations: Family::default(),
+            store_faults: Family::default(),
+            store_mended: Family::default(),
+            scrubbed: Gauge::default(),
             peers: PeerMetrics::default(),
         };
         let m = metrics.clone();
@@ -107,6 +116,10 @@ impl Metrics {
         let faults = "Messages and proposals that no honest node makes";
         r.register("node_faults", faults, m.faults);
         r.register("equivocations", "Contradictions that were proven", m.equivocations);
+        r.register("store_faults", "What was found to be wrong in the store", m.store_faults);
+        r.register("store_mended", "What was mended in the store", m.store_mended);
+        let scrubbed = "When everything in the store was last looked at";
+        r.register("store_scrubbed_timestamp_seconds", scrubbed, m.scrubbed);
         m.peers.register(r);
         metrics
     }
@@ -122,6 +135,16 @@ impl Metrics {
     pub fn fault(&self, node: &str, kind: &'static str) {
         let labels = [("node", node.to_owned()), ("kind", kind.to_owned())];
         self.faults.get_or_create(&labels).inc();
+    }
+
+    /// What of a kind was mended.
+    pub fn mended(&self, kind: &'static str) -> Counter {
+        self.store_mended.get_or_create(&[("kind", kind)]).clone()
+    }
+
+    /// Counts something wrong in the store.
+    pub fn store_fault(&self, kind: &'static str) {
+        self.store_faults.get_or_create(&[("kind", kind)]).inc();
     }
 
     /// Counts an equivocation.

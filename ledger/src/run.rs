@@ -8,6 +8,7 @@ use crate::{
     node::{self, Command, Node, NodeError, Parts, PeerLinks, VoteLog},
     peers::{self, Inlets},
     rejoin,
+    scrub::{self, Scrub},
     store::{self, Opened, Store, StoreError},
 };
 use link::tls::{ReloadingClient, ReloadingServer};
@@ -194,6 +195,14 @@ async fn run_on(config: &Config, rejoin: bool) -> Result<(), RunError> {
     };
     let (node, view, commands) = Node::new(parts, begun, shutdown.clone());
     let (thread, mut node_ended) = start_node(node)?;
+    let scrub = Scrub {
+        dir: config.store.clone(),
+        store: Arc::clone(&reader),
+        view: Arc::clone(&view),
+        node: commands.clone(),
+        metrics: metrics.clone(),
+        pace: config.scrub,
+    };
     let context = Context {
         view: Arc::clone(&view),
         store: Arc::clone(&reader),
@@ -212,6 +221,8 @@ async fn run_on(config: &Config, rejoin: bool) -> Result<(), RunError> {
         tokio::spawn(http::serve(listener, listeners.https_tls, site, shutdown.clone()));
     }
     tokio::spawn(reload_files(servers, clients, reload, shutdown.clone()));
+    scrub::start(scrub, shutdown.clone())
+        .map_err(|source| RunError::System { what: "start a thread", source })?;
     signals::ready();
     tracing::info!(agents = %config.agents, "ready");
     tokio::select! {
@@ -315,13 +326,21 @@ fn members(config: &Config, keys: &Keys) -> Result<replica::Members, RunError> {
             cosigner: keys.cosigner.vkey().clone(),
         }));
     };
+    Ok(members_of(members)?)
+}
+
+/// The members of a members file, as the replica knows them.
+///
+/// # Errors
+/// When they are no ledger's.
+pub fn members_of(members: &Members) -> Result<replica::Members, MembersError> {
     let member = |node: &service::members::Member| Member {
         name: node.name.clone(),
         consensus: node.consensus.public(),
         cosigner: node.cosigner.clone(),
     };
     let list = members.nodes().iter().map(member).collect();
-    Ok(replica::Members::new(list, members.fault_model())?)
+    replica::Members::new(list, members.fault_model())
 }
 
 fn open_votes(

@@ -1,5 +1,6 @@
 //! What every part of a node may look at while the node works.
 
+use crate::scrub::Scrubbed;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use link::message::{AgentStatus, ClusterStatus};
 use record::{AgentName, NodeName, TreeSize, batch::LogState, block::Height, note::SignedNote};
@@ -31,6 +32,7 @@ pub struct View {
     tip: ArcSwap<(Height, TreeSize)>,
     cluster: ArcSwapOption<ClusterStatus>,
     accepting: AtomicBool,
+    scrubbed: ArcSwap<Scrubbed>,
     agents: Mutex<BTreeMap<AgentName, LogState>>,
     connected: Mutex<BTreeSet<AgentName>>,
     /// Nodes whose clocks differ too much from this one's.
@@ -59,6 +61,7 @@ impl View {
             head: ArcSwap::from_pointee(head),
             cluster: ArcSwapOption::empty(),
             clock_alarms: Mutex::default(),
+            scrubbed: ArcSwap::default(),
             accepting: AtomicBool::new(true),
             agents: Mutex::new(agents),
             connected: Mutex::default(),
@@ -78,6 +81,15 @@ impl View {
     /// The newest state that a quorum stands behind.
     pub fn head(&self) -> Arc<Head> {
         self.head.load_full()
+    }
+
+    /// What the last look at the whole store found.
+    pub fn scrubbed(&self) -> Arc<Scrubbed> {
+        self.scrubbed.load_full()
+    }
+
+    pub(crate) fn set_scrubbed(&self, scrubbed: Scrubbed) {
+        self.scrubbed.store(Arc::new(scrubbed));
     }
 
     /// True while the node takes batches.

@@ -236,9 +236,24 @@ impl SealedBatch {
         if self.count == 0 && self.seal.time == state.sealed {
             return Err(BatchError::Repeated(state.sealed));
         }
-        let mut after = state.frontier.clone();
+        let (leaves, after) = self.follow(&state.frontier, codec, scratch)?;
+        if !self.seal.verifies(&state.key, ledger, &self.agent) {
+            return Err(BatchError::Signature);
+        }
+        Ok(VerifiedBatch { batch: self, key: state.key, leaves, after })
+    }
+
+    /// Checks the records against the agent's log `before` them: every record, size and root, but not the seal's time
+    /// and signature. Gives back their leaf hashes and the log after them.
+    pub fn follow(
+        &self,
+        before: &Frontier,
+        codec: &mut Codec,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(Vec<Hash>, Frontier), BatchError> {
+        let mut after = before.clone();
         let mut leaves = Vec::with_capacity(self.count as usize);
-        for (n, range) in (self.start.0..).zip(codec.unpack(&self, scratch)?) {
+        for (n, range) in (self.start.0..).zip(codec.unpack(self, scratch)?) {
             let entry = &scratch[range];
             if !is_record_of(entry, &self.agent, n) {
                 return Err(BatchError::Record(n));
@@ -253,10 +268,7 @@ impl SealedBatch {
         if after.root() != self.seal.root {
             return Err(BatchError::Root);
         }
-        if !self.seal.verifies(&state.key, ledger, &self.agent) {
-            return Err(BatchError::Signature);
-        }
-        Ok(VerifiedBatch { batch: self, key: state.key, leaves, after })
+        Ok((leaves, after))
     }
 }
 

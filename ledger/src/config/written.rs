@@ -20,6 +20,8 @@ pub(super) struct Written {
     pub(super) checkpoint: Checkpoint,
     #[serde(default)]
     pub(super) http: Http,
+    #[serde(default)]
+    pub(super) scrub: Scrub,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -61,6 +63,19 @@ pub(super) struct Checkpoint {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Http {
     pub(super) open_hashes: bool,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Scrub {
+    pub(super) every_h: u64,
+    pub(super) mib_per_s: u64,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Scrub { every_h: 24, mib_per_s: 32 }
+    }
 }
 
 impl Default for Listen {

@@ -87,6 +87,8 @@ impl Node {
                 let _ = reply.send(self.replica.log_of(&agent).cloned());
             }
             Command::Enrol { enrolment, reply } => self.handle_enrolment(*enrolment, reply)?,
+            Command::Mend(mends) => self.handle_mends(mends)?,
+            Command::IndexBroken(problem) => return Err(self.store.condemn_index(problem).into()),
             Command::Stop => self.stopping = true,
         }
         Ok(())

@@ -7,6 +7,7 @@
 //! with it the program; a full disk makes it wait.
 
 mod answers;
+mod mend;
 mod outputs;
 mod report;
 mod votelog;
@@ -16,7 +17,7 @@ pub use votelog::VoteLog;
 use crate::{
     metrics::Metrics,
     peers::{Event as PeerEvent, Incoming, Outlets},
-    store::{BatchKey, Store, StoreError},
+    store::{BatchKey, Store, StoreError, check::Mend},
     view::{Head, View},
 };
 use answers::Answers;
@@ -81,6 +82,10 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<FromNode>,
     },
+    /// Mend what the scrub found.
+    Mend(Vec<Mend>),
+    /// The index cannot be used any more: stop, so that the next start makes it again.
+    IndexBroken(String),
     /// Stop after what is under way.
     Stop,
 }
@@ -170,6 +175,7 @@ pub struct Node {
     options: Options,
     commands: mpsc::Receiver<Command>,
     answers: Answers,
+    mending: mend::Mending,
     /// What was logged of nodes that do what they should not.
     faults: report::Faults,
     /// The versions of the nodes that are connected.
@@ -206,6 +212,7 @@ impl Node {
             options,
             commands,
             answers: Answers::default(),
+            mending: mend::Mending::default(),
             faults: report::Faults::default(),
             versions: BTreeMap::new(),
             begun,
@@ -229,6 +236,7 @@ impl Node {
                 let now = self.now();
                 self.replica.handle_tick(now)?;
             }
+            self.mend_blocks()?;
             self.carry_out()?;
             self.flush_if_due(false)?;
         }

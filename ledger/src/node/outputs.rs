@@ -24,6 +24,7 @@ impl Node {
                 Output::Append(executed) => self.append(executed)?,
                 Output::Published(head) => self.publish(&head),
                 Output::ServeBlocks { to, from } => self.serve_blocks(to, from),
+                Output::Mended { height, bytes } => self.handle_mended(height, &bytes),
                 Output::Dropped(pending) => self.answers.dropped(&pending),
                 Output::Event(event) => self.handle_news(event)?,
             }

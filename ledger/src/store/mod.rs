@@ -11,19 +11,20 @@
 //! DIR/checkpoint     the newest signed checkpoint as of the last flush, for audits of the store
 //! ```
 
+pub mod check;
 mod index;
+mod mend;
 mod open;
 mod reader;
 mod rebuild;
 mod tree;
 
-pub use index::{BatchKey, BatchPlace};
+pub use index::{BatchKey, BatchPlace, Index};
 pub use open::{Opened, Options};
 pub(crate) use reader::batch_receipt;
 pub use reader::{ReadError, StoreReader};
 pub use tree::{TreeFiles, TreeReader};
 
-use index::Index;
 use journal::{Journal, Seq};
 use record::{block::Height, note::SignedNote};
 use replica::Executed;
@@ -50,6 +51,11 @@ pub enum StoreError {
     /// The index.
     #[error("the index: {0}")]
     Index(#[from] sled::Error),
+    /// The index cannot be read any more.
+    #[error(
+        "the index: {0}. This process ends, and the next start makes the index again from the block log"
+    )]
+    IndexBroken(String),
     /// The block log was damaged where it had been durable.
     #[error(
         "the block log is damaged: {damage}. The blocks behind it are intact. \
@@ -109,6 +115,9 @@ impl StoreError {
     }
 }
 
+/// The mark beside an index that is to be made again.
+const CONDEMNED: &str = "index.broken";
+
 /// The log record of a block.
 fn seq_of(height: Height) -> Seq {
     Seq(height.0 - 1)
@@ -158,6 +167,15 @@ impl Store {
         self.tree.append(&executed.tree)?;
         self.index.record(executed)?;
         Ok(())
+    }
+
+    /// Sees to it that the next start makes the index again; the error is for the caller to stop with.
+    pub fn condemn_index(&self, problem: String) -> StoreError {
+        let mark = self.dir.join(CONDEMNED);
+        match std::fs::File::create(&mark).and_then(|file| file.sync_all()) {
+            Ok(()) => StoreError::IndexBroken(problem),
+            Err(source) => StoreError::Io { path: mark, source },
+        }
     }
 
     /// Brings tree and index to the disk, and the newest checkpoint beside them, so that the next

@@ -1,7 +1,7 @@
 //! Opening a store: what is derived is brought in line with the block log.
 
 use super::{
-    Index, Store, StoreError, StoreReader, TreeFiles,
+    CONDEMNED, Index, Store, StoreError, StoreReader, TreeFiles,
     rebuild::{self, Progress, has_root, read_block},
     seq_of,
 };
@@ -105,6 +105,12 @@ fn open_derived(
     signed: Option<&Signed>,
 ) -> Result<(TreeFiles, Index, LedgerState), StoreError> {
     let (tree_dir, index_dir) = (dir.join("tree"), dir.join("index"));
+    let condemned = dir.join(CONDEMNED);
+    if condemned.exists() {
+        tracing::warn!("the index could not be read while the node was running: making it again");
+        remove_index(&index_dir)?;
+        std::fs::remove_file(&condemned).map_err(StoreError::io(&condemned))?;
+    }
     let mut tree = TreeFiles::open(&tree_dir)?;
     let on_disk = signed.map_or(TreeSize(0), |(signed, _)| signed.size);
     match Index::open(&index_dir) {
@@ -133,9 +139,7 @@ fn open_derived(
         },
         Err(error) => tracing::warn!(%error, "the index cannot be read: making it again"),
     }
-    if index_dir.exists() {
-        std::fs::remove_dir_all(&index_dir).map_err(StoreError::io(&index_dir))?;
-    }
+    remove_index(&index_dir)?;
     let index = Index::open(&index_dir)?;
     let (mut state, newest) = rebuild::index(&blocks.reader(), params, &index)?;
     if let Some(newest) = newest {
@@ -143,6 +147,10 @@ fn open_derived(
     }
     index.set_state(&state)?;
     Ok((tree, index, state))
+}
+
+fn remove_index(dir: &Path) -> Result<(), StoreError> {
+    if dir.exists() { std::fs::remove_dir_all(dir).map_err(StoreError::io(dir)) } else { Ok(()) }
 }
 
 /// The tree files, in line with the newest block. What is not known to be on the disk is hashed again; so is

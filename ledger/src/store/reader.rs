@@ -68,6 +68,16 @@ impl StoreReader {
         self.index.batch(key)
     }
 
+    /// The block log.
+    pub fn blocks(&self) -> &journal::Reader {
+        &self.blocks
+    }
+
+    /// The index.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// A block in its binary form, by its record of the block log.
     pub fn block_bytes(&self, seq: journal::Seq) -> Result<Vec<u8>, ReadError> {
         Ok(self.blocks.read(seq)?)

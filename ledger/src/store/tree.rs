@@ -15,9 +15,9 @@ use std::{
 };
 
 /// Levels between two files: a tile is 2^8 hashes wide.
-const STRIDE: u8 = 8;
+pub(super) const STRIDE: u8 = 8;
 /// Files of the tallest tree.
-const FILES: usize = 8;
+pub(super) const FILES: usize = 8;
 const HASH: u64 = 32;
 
 /// The level files, open for writing.
@@ -85,6 +85,21 @@ impl TreeFiles {
             file.write_all_at(&bytes, from * HASH).map_err(StoreError::io(path))?;
             self.lengths[at] = from + bytes.len() as u64 / HASH;
         }
+        Ok(())
+    }
+
+    /// Writes hashes that are there already, but are not what they should be.
+    pub fn overwrite(
+        &mut self,
+        file: usize,
+        index: u64,
+        hashes: &[Hash],
+    ) -> Result<(), StoreError> {
+        let (path, open) = &self.reader.files[file];
+        let end = self.lengths[file].max(index + hashes.len() as u64);
+        let bytes: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
+        open.write_all_at(&bytes, index * HASH).map_err(StoreError::io(path))?;
+        self.lengths[file] = end;
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 mod bodies;
 mod checkpoints;
 mod height;
+mod mend;
 mod peers;
 mod proposals;
 mod settings;
@@ -30,7 +31,9 @@ use crate::{
     pool::{Pending, Pool, PoolError},
     state::{LedgerState, Params},
 };
+use bytes::Bytes;
 use checkpoints::Checkpoints;
+use mend::Mending;
 use peers::Peer;
 use proposals::Candidate;
 use record::{
@@ -73,6 +76,13 @@ pub enum Output {
         to: NodeIndex,
         /// The first height.
         from: Height,
+    },
+    /// A block that was looked for ([`Replica::mend`]), verified.
+    Mended {
+        /// Its height.
+        height: Height,
+        /// The block in its binary form.
+        bytes: Bytes,
     },
     /// A batch that was taken does not fit any more: its agent sealed another one.
     Dropped(Box<Pending>),
@@ -152,6 +162,7 @@ pub struct Replica {
     convicted: BTreeSet<Hash>,
     checkpoints: Checkpoints,
     sync: Sync,
+    mending: Mending,
     /// The height that the driver is making durable.
     writing: Option<Height>,
     next_status: Ticks,
@@ -208,6 +219,7 @@ impl Replica {
             seals: BTreeMap::new(),
             convicted: BTreeSet::new(),
             sync: Sync::default(),
+            mending: Mending::default(),
             writing: None,
             next_status: now.ticks,
             codec: Codec::default(),
@@ -238,7 +250,7 @@ impl Replica {
     /// When [`Replica::handle_tick`] must be called at the latest.
     pub fn deadline(&self) -> Ticks {
         let timers = self.timers.values().min().copied();
-        let waits = self.fetch_deadline();
+        let waits = self.fetch_deadline().into_iter().chain(self.mending_deadline());
         timers.into_iter().chain(waits).fold(self.next_status, Ticks::min)
     }
 
@@ -359,7 +371,10 @@ impl Replica {
             }
             Message::Body(kind, bytes) => self.handle_body(from, kind, bytes)?,
             Message::Block(bytes) => self.handle_block(from, &bytes),
-            Message::Served => self.handle_served(from),
+            Message::Served => {
+                self.mending_served(from);
+                self.handle_served(from);
+            }
         }
         Ok(())
     }
@@ -446,6 +461,7 @@ impl Replica {
     /// Starts what can be started now.
     fn go_on(&mut self) -> Result<(), EngineError> {
         self.consider_sync();
+        self.consider_mending();
         if self.running.is_some() && self.wanted.is_some() {
             self.try_propose()?;
             self.drain()?;

@@ -84,13 +84,13 @@ impl Replica {
     }
 
     pub(super) fn handle_block(&mut self, from: NodeIndex, bytes: &Bytes) {
-        if self.writing.is_some() {
-            return;
-        }
         let block = match Block::decode(bytes) {
             Ok(block) => block,
             Err(error) => return self.reject_source(from, &error.to_string()),
         };
+        if self.take_mended(from, &block, bytes) || self.writing.is_some() {
+            return;
+        }
         let header = &block.header;
         if header.height.0 != self.state.height.0 + 1 {
             return;

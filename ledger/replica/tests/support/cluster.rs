@@ -2,6 +2,7 @@
 //! them off: what the driver does, without a disk.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+use bytes::Bytes;
 use logseal_replica::{
     BlankStart, Block, Event, Executed, Head, Identity, LedgerState, Member, Members, Message,
     NodeIndex, Now, Output, Params, Pending, PoolError, Replica, Settings, Standing, Ticks, Timing,
@@ -10,6 +11,7 @@ use logseal_replica::{
 use record::{
     AgentName, FaultModel, UnixMillis, UnixSeconds,
     batch::{BatchBuilder, Codec},
+    block::Height,
     crypto::SigningKey,
     enrolment::Enrolment,
     entry::{Enterprise, Header, LogElement},
@@ -79,6 +81,8 @@ pub struct Cluster {
     pub vote_logs: Vec<Vec<Vec<u8>>>,
     pub heads: Vec<Option<Head>>,
     pub events: Vec<(u8, Event)>,
+    /// Blocks that were looked for and found.
+    pub mended: Vec<(u8, Height, Bytes)>,
     pub queue: VecDeque<(u8, u8, Message)>,
     pub now: u64,
     /// Nodes that hear and say nothing.
@@ -97,6 +101,7 @@ impl Cluster {
             vote_logs: vec![vec![]; usize::from(count)],
             heads: vec![None; usize::from(count)],
             events: vec![],
+            mended: vec![],
             queue: VecDeque::new(),
             now: START,
             dead: BTreeSet::new(),
@@ -248,6 +253,7 @@ impl Cluster {
                     self.queue.push_back((node, to.0, Message::Served));
                 }
                 Output::Dropped(_) => {}
+                Output::Mended { height, bytes } => self.mended.push((node, height, bytes)),
                 Output::Event(event) => self.events.push((node, event)),
             }
         }
