@@ -52,6 +52,12 @@ impl Reader {
         Reader { shared }
     }
 
+    /// The journal's directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
     /// The oldest record that is left.
     #[must_use]
     pub fn first_seq(&self) -> Seq {

@@ -39,6 +39,8 @@ pub struct Config {
     pub store: PathBuf,
     /// Bytes that must be free for batches to be taken.
     pub min_free: u64,
+    /// Bytes of a segment of the block log.
+    pub segment_bytes: u64,
     keys: PathBuf,
     tls: Tls,
     /// The nodes of the ledger, this one among them; `None` for a ledger of one.
@@ -84,6 +86,9 @@ impl Config {
         if !(1..=86_400).contains(&written.checkpoint.renew_s) {
             return Err(bad("checkpoint.renew_s", "must be 1 to 86400 seconds".into()));
         }
+        if !(1..=256).contains(&written.store.segment_mib) {
+            return Err(bad("store.segment_mib", "must be 1 to 256 MiB".into()));
+        }
         let Scrub { every_h, mib_per_s } = written.scrub;
         if !(1..=24 * 365).contains(&every_h) {
             return Err(bad("scrub.every_h", "must be 1 to 8760 hours".into()));
@@ -108,6 +113,7 @@ impl Config {
             params: Params { origin, enterprise },
             store: written.store.dir,
             min_free: written.store.min_free_mib << 20,
+            segment_bytes: written.store.segment_mib << 20,
             keys: written.keys.dir,
             tls: written.tls,
             members_file,

@@ -40,3 +40,29 @@ pub fn clear(dir: &Path) -> Result<(), NodeError> {
         removed => removed.map_err(failed(&path)),
     }
 }
+
+/// Renames files and folders of a store, so that the node begins without them and they can still be examined: `votes`
+/// becomes `damaged-1/votes`, or has the next number that is free. Not having them is fine.
+///
+/// # Errors
+/// When they cannot be renamed.
+pub fn put_away(dir: &Path, names: &[&str]) -> Result<(), NodeError> {
+    let mut number = 1;
+    let away = loop {
+        let away = dir.join(format!("damaged-{number}"));
+        match std::fs::create_dir(&away) {
+            Ok(()) => break away,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(failed(&away)(error)),
+        }
+    };
+    for name in names {
+        let (from, to) = (dir.join(name), away.join(name));
+        match std::fs::rename(&from, &to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            moved => moved.map_err(failed(&from))?,
+        }
+    }
+    tracing::warn!(folder = %away.display(), "what was damaged is kept here; delete it when it has been examined");
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed(dir))
+}

@@ -13,6 +13,7 @@ use crate::{
 };
 use link::tls::{ReloadingClient, ReloadingServer};
 use prometheus_client::registry::Registry;
+use record::note::VerifierKey;
 use replica::{
     BlankStart, Identity, LedgerState, Member, MembersError, Now, Replica, Settings, Ticks, Timing,
 };
@@ -59,12 +60,6 @@ pub enum RunError {
     /// The members file.
     #[error("the members file: {0}")]
     Members(#[from] MembersError),
-    /// The vote log was damaged where it had been durable.
-    #[error(
-        "the vote log is damaged: {0}. This node may have forgotten votes. Move the folders 'votes', 'blocks', 'tree' \
-         and 'index' of the store away and start it once with 'logseal-ledger run --rejoin'"
-    )]
-    VoteLogDamaged(String),
     /// The operating system refused something basic.
     #[error("the system refused to {what}: {source}")]
     System {
@@ -84,7 +79,6 @@ impl RunError {
         match self {
             RunError::Config(_)
             | RunError::Members(_)
-            | RunError::VoteLogDamaged(_)
             | RunError::Node(NodeError::Blank { .. }) => exit::USAGE,
             RunError::Store(
                 StoreError::Damaged { .. } | StoreError::Block { .. } | StoreError::CutOff { .. },
@@ -158,8 +152,7 @@ async fn run_on(config: &Config, rejoin: bool) -> Result<(), RunError> {
     let keys = config.load_keys()?;
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let listeners = Listeners::open(config).await?;
-    let options = store::Options { params: config.params.clone(), min_free: config.min_free };
-    let opened = Store::open(&config.store, &options)?;
+    let opened = open_store(config, keys.log.vkey())?;
     tracing::info!(
         node = %config.name, origin = %config.params.origin, height = %opened.state.height,
         entries = %opened.state.tree.size(), replayed = opened.replayed, "the store is open"
@@ -343,20 +336,64 @@ pub fn members_of(members: &Members) -> Result<replica::Members, MembersError> {
     replica::Members::new(list, members.fault_model())
 }
 
+/// Opens the store. A node of several that lost a part of it which it needs to start fetches that from the others;
+/// until it has, it does not vote.
+fn open_store(config: &Config, signer: &VerifierKey) -> Result<Opened, RunError> {
+    let clustered = config.members.as_ref().is_some_and(|members| members.nodes().len() > 1);
+    let options = |may_be_behind| store::Options {
+        params: config.params.clone(),
+        min_free: config.min_free,
+        segment_bytes: config.segment_bytes,
+        signer: signer.clone(),
+        may_be_behind,
+    };
+    let dir = &config.store;
+    let rejoining = clustered && rejoin::is_set(dir)?;
+    match Store::open(dir, &options(rejoining)) {
+        Err(error @ StoreError::CutOff { .. }) if clustered && !rejoining => {
+            tracing::error!(%error, "this node lost its newest blocks: it fetches them from the other nodes");
+            rejoin::set(dir)?;
+            rejoin::put_away(dir, &["votes"])?;
+            Ok(Store::open(dir, &options(true))?)
+        }
+        Err(error @ StoreError::Damaged { .. }) if clustered => {
+            tracing::error!(%error, "this node cannot read blocks that it needs to start: it fetches all from the other nodes");
+            rejoin::set(dir)?;
+            rejoin::put_away(dir, &["votes", "blocks", "tree", "index", "checkpoint"])?;
+            Ok(Store::open(dir, &options(true))?)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// Opens the vote log. Without it the votes of the height under way are forgotten, and the node rejoins.
 fn open_votes(
     config: &Config,
     state: &LedgerState,
 ) -> Result<(Option<VoteLog>, Vec<Vec<u8>>), RunError> {
     let failed = |error| RunError::Node(NodeError::VoteLog(error));
-    let dir = config.store.join("votes");
-    // It is made before the first block is: without it the votes of the height under way are forgotten.
-    if state.height.0 > 0 && !dir.exists() {
-        return Err(RunError::VoteLogDamaged(format!("{} is missing", dir.display())));
+    let (store, dir) = (&config.store, config.store.join("votes"));
+    // It is made before the first block is.
+    let mut problem = (state.height.0 > 0 && !dir.exists() && !rejoin::is_set(store)?)
+        .then(|| format!("{} is missing", dir.display()));
+    if problem.is_none() {
+        match VoteLog::open(&dir, state.height) {
+            Ok((votes, recovery, records)) => match recovery.damage.first() {
+                None => return Ok((Some(votes), records)),
+                Some(damage) => problem = Some(damage.to_string()),
+            },
+            Err(journal::Error::Damaged(damage)) => problem = Some(damage.to_string()),
+            Err(error) => return Err(failed(error)),
+        }
     }
-    let (votes, recovery, records) = VoteLog::open(&dir, state.height).map_err(failed)?;
-    if let Some(damage) = recovery.damage.first() {
-        return Err(RunError::VoteLogDamaged(damage.to_string()));
-    }
+    let problem = problem.unwrap_or_default();
+    tracing::error!(
+        problem,
+        "this node may have forgotten votes: it votes again when that is safe"
+    );
+    rejoin::set(store)?;
+    rejoin::put_away(store, &["votes"])?;
+    let (votes, _, records) = VoteLog::open(&dir, state.height).map_err(failed)?;
     Ok((Some(votes), records))
 }
 

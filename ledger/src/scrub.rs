@@ -10,11 +10,11 @@ use crate::{
     node::Command,
     store::{
         StoreReader,
-        check::{Checker, Depth, Fault, FaultKind, Item, Mend, items},
+        check::{Checker, Depth, Fault, FaultKind, Item, Mend, items, lost_front},
     },
     view::View,
 };
-use journal::{Damage, DamageKind, Extent, Seq};
+use journal::Extent;
 use record::{Checkpoint, batch::Codec, block::Height};
 use service::signals::Shutdown;
 use std::{
@@ -114,7 +114,7 @@ impl Scrub {
         let params = self.store.params().clone();
         let mut checker = Checker::new(&self.dir, params, Depth::Hashes, tree, Some(index), signed);
         let mut scrubbed = Scrubbed::default();
-        if let Some(front) = self.lost_front() {
+        if let Some(front) = lost_front(self.store.blocks()) {
             checker.take(front);
         }
         let mut codec = Codec::default();
@@ -168,20 +168,6 @@ impl Scrub {
             }
         }
         Ok(segment.bytes())
-    }
-
-    /// What is missing in front of the first segment.
-    fn lost_front(&self) -> Option<Item> {
-        let first = self.store.blocks().first_seq();
-        (first > Seq(0)).then(|| {
-            Item::Lost(Damage {
-                segment: self.dir.join("blocks"),
-                offset: 0,
-                first_seq: Seq(0),
-                last_seq: first,
-                kind: DamageKind::Missing,
-            })
-        })
     }
 
     /// Logs and counts what is new, and has it mended.

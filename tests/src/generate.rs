@@ -64,10 +64,16 @@ impl Vouch for Trusting {
 impl Generator {
     /// Begins the ledger of `site`, whose node was configured, with batches of `batch` records.
     pub fn new(site: &Site, batch: usize) -> Self {
+        Self::with(site, batch, None)
+    }
+
+    /// As [`Generator::new`], with segments of another size than is configured.
+    pub fn with(site: &Site, batch: usize, segment_bytes: Option<u64>) -> Self {
         let config = Config::load(&site.node_dir(0).join("ledger.toml")).unwrap();
         let keys = config.load_keys().unwrap();
-        let options = Options { params: config.params.clone(), min_free: 0 };
-        let opened = Store::open(&config.store, &options).unwrap();
+        let usual = options(&config);
+        let segment_bytes = segment_bytes.unwrap_or(usual.segment_bytes);
+        let opened = Store::open(&config.store, &Options { segment_bytes, ..usual }).unwrap();
         let started_ms = service::clock::now().0;
         let member = Member {
             name: config.name.clone(),
@@ -143,8 +149,7 @@ impl Generator {
     /// Takes the store again, to which nothing was added meanwhile.
     pub fn go_on(&mut self, site: &Site) {
         let config = Config::load(&site.node_dir(0).join("ledger.toml")).unwrap();
-        let options = Options { params: config.params, min_free: 0 };
-        self.store = Some(Store::open(&config.store, &options).unwrap().store);
+        self.store = Some(Store::open(&config.store, &options(&config)).unwrap().store);
     }
 
     fn chunk(&mut self, lines: u64) -> Chunk {
@@ -206,6 +211,17 @@ impl Generator {
     fn clocks(&self) -> Clocks {
         let monotonic_ms = self.now_ms - self.started_ms;
         Clocks { monotonic_ms, wall: UnixMillis(self.now_ms) }
+    }
+}
+
+/// How the node of this configuration opens its store, on however full a disk.
+pub fn options(config: &Config) -> Options {
+    Options {
+        params: config.params.clone(),
+        min_free: 0,
+        segment_bytes: config.segment_bytes,
+        signer: config.load_keys().unwrap().log.vkey().clone(),
+        may_be_behind: false,
     }
 }
 

@@ -11,10 +11,10 @@ use crate::{
     output::{Failure, Outcome, fail},
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use journal::{Extent, Look, Reader, Seq, open_read_only_as};
+use journal::{Extent, Look, Reader, open_read_only_as};
 use ledger::store::{
     StoreError, TreeReader,
-    check::{Checker, Depth, Fault, FaultKind, Item, items},
+    check::{Checker, Depth, Fault, FaultKind, Item, items, lost_front},
 };
 use record::{Checkpoint, batch::Codec, entry::Enterprise, note::SignedNote, policy::Policy};
 use replica::Params;
@@ -80,7 +80,7 @@ pub fn run(asked: &StoreCheck<'_>) -> Result<Outcome, Failure> {
         report.torn(torn);
     }
     let mut checker = Checker::new(dir, params.clone(), depth, tree, index, Some(signed));
-    if let Some(front) = lost_front(&blocks, dir) {
+    if let Some(front) = lost_front(&blocks) {
         checker.take(front);
     }
     let extents = blocks.segments();
@@ -145,20 +145,6 @@ fn depth(asked: &StoreCheck<'_>, signed: &Checkpoint) -> Result<Depth, Failure> 
     let members = Members::load(path, &signed.origin).map_err(fail)?;
     let members = ledger::run::members_of(&members).map_err(fail)?;
     Ok(Depth::Signatures(Some(members)))
-}
-
-/// What stands in front of the first segment that is left, if anything did.
-fn lost_front(blocks: &Reader, dir: &Path) -> Option<Item> {
-    let first = blocks.first_seq();
-    (first > Seq(0)).then(|| {
-        Item::Lost(journal::Damage {
-            segment: dir.join("blocks"),
-            offset: 0,
-            first_seq: Seq(0),
-            last_seq: first,
-            kind: journal::DamageKind::Missing,
-        })
-    })
 }
 
 /// The kept checkpoint, or what is wrong with it.

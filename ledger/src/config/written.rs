@@ -30,6 +30,8 @@ pub(super) struct Store {
     pub(super) dir: PathBuf,
     #[serde(default = "default_min_free")]
     pub(super) min_free_mib: u64,
+    #[serde(default = "default_segment")]
+    pub(super) segment_mib: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -88,6 +90,10 @@ impl Default for Checkpoint {
     fn default() -> Self {
         Checkpoint { renew_s: 60 }
     }
+}
+
+fn default_segment() -> u64 {
+    16
 }
 
 fn default_min_free() -> u64 {

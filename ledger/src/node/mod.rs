@@ -200,6 +200,8 @@ impl Node {
         let (sender, commands) = mpsc::channel(QUEUE);
         let (state, members) = (replica.state(), replica.members());
         let own = members.get(replica.own()).name.clone();
+        // Without a checkpoint beside it the store is not complete.
+        let unflushed = (published.is_none() && state.height.0 > 0).then_some(begun);
         let head = Head { height: state.height, size: state.tree.size(), checkpoint: published };
         let view = Arc::new(View::new(own, head, state.agents.clone()));
         let node = Node {
@@ -216,7 +218,7 @@ impl Node {
             faults: report::Faults::default(),
             versions: BTreeMap::new(),
             begun,
-            unflushed: None,
+            unflushed,
             looked_at_disk: None,
             reported: None,
             stopping: false,

@@ -3,11 +3,14 @@
 use super::{
     CONDEMNED, Index, Store, StoreError, StoreReader, TreeFiles,
     rebuild::{self, Progress, has_root, read_block},
-    seq_of,
 };
 use journal::{Journal, Look};
 use record::{
-    Checkpoint, TreeSize, batch::Codec, block::Height, merkle::Frontier, note::SignedNote,
+    Checkpoint, TreeSize,
+    batch::Codec,
+    block::Height,
+    merkle::Frontier,
+    note::{SignedNote, VerifierKey},
 };
 use replica::{Block, BlockHeader, LedgerState, Params, execute::replay};
 use std::{path::Path, sync::Arc};
@@ -19,6 +22,12 @@ pub struct Options {
     pub params: Params,
     /// Bytes that must be free, or the index is not opened: sled does not survive a full disk.
     pub min_free: u64,
+    /// Bytes of a segment of the block log.
+    pub segment_bytes: u64,
+    /// The key with which this node signed the kept checkpoint; one that it did not sign is none.
+    pub signer: VerifierKey,
+    /// True if its end may be missing: the node rejoins, and fetches it before it signs anything again.
+    pub may_be_behind: bool,
 }
 
 /// A store and the state after its newest block.
@@ -39,13 +48,17 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> 
     if free < options.min_free {
         return Err(StoreError::NoSpace { dir: dir.to_owned(), free, needed: options.min_free });
     }
-    let journal_options = journal::Options { look: Look::Last, ..journal::Options::default() };
+    let journal_options = journal::Options {
+        segment_bytes: options.segment_bytes,
+        look: Look::Last,
+        ..journal::Options::default()
+    };
     let (blocks, recovery) = Journal::open(dir.join("blocks"), journal_options)?;
     if let Some(torn) = &recovery.torn {
         tracing::info!(?torn, "cut off the incomplete end of the block log");
     }
-    let signed = read_signed(dir, &options.params)?;
-    let (tree, index, state) = open_derived(dir, &options.params, &blocks, signed.as_ref())?;
+    let signed = read_signed(dir, options)?;
+    let (tree, index, state) = open_derived(dir, options, &blocks, signed.as_ref())?;
     let reader = Arc::new(StoreReader::new(
         options.params.clone(),
         blocks.reader(),
@@ -54,17 +67,21 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> 
     ));
     let mut store = Store { dir: dir.to_owned(), blocks, tree, index, reader };
     let (state, replayed) = catch_up(&mut store, &options.params, state)?;
-    if let Some((signed, _)) = &signed {
-        check_signed(signed, &state)?;
-    }
-    let published = signed.map(|(_, note)| note);
+    let published = match signed {
+        Some((signed, _)) if options.may_be_behind && state.tree.size() < signed.size => None,
+        Some((signed, note)) => {
+            check_signed(&signed, &state)?;
+            Some(note)
+        }
+        None => None,
+    };
     Ok(Opened { store, state, replayed, published })
 }
 
 /// The newest checkpoint that was kept, with its note. Up to its size the tree files are on the disk.
 type Signed = (Checkpoint, SignedNote);
 
-fn read_signed(dir: &Path, params: &Params) -> Result<Option<Signed>, StoreError> {
+fn read_signed(dir: &Path, options: &Options) -> Result<Option<Signed>, StoreError> {
     let path = dir.join("checkpoint");
     let bytes = match std::fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -72,9 +89,11 @@ fn read_signed(dir: &Path, params: &Params) -> Result<Option<Signed>, StoreError
     };
     let note = SignedNote::parse(&bytes).ok();
     let signed = note.and_then(|note| Some((Checkpoint::parse(note.text()).ok()?, note)));
-    let signed = signed.filter(|(signed, _)| signed.origin == params.origin);
+    let signed = signed.filter(|(signed, note)| {
+        signed.origin == options.params.origin && note.verify([&options.signer]).is_ok()
+    });
     if signed.is_none() {
-        tracing::warn!(path = %path.display(), "no checkpoint of this ledger; it is written again");
+        tracing::error!(path = %path.display(), "damaged: this is no checkpoint that this node signed; it is written again");
     }
     Ok(signed)
 }
@@ -100,11 +119,12 @@ fn make_private(dir: &Path) -> Result<(), StoreError> {
 /// Tree and index as they are if they agree with the block log, else made again.
 fn open_derived(
     dir: &Path,
-    params: &Params,
+    options: &Options,
     blocks: &Journal,
     signed: Option<&Signed>,
 ) -> Result<(TreeFiles, Index, LedgerState), StoreError> {
     let (tree_dir, index_dir) = (dir.join("tree"), dir.join("index"));
+    let params = &options.params;
     let condemned = dir.join(CONDEMNED);
     if condemned.exists() {
         tracing::warn!("the index could not be read while the node was running: making it again");
@@ -116,7 +136,7 @@ fn open_derived(
     match Index::open(&index_dir) {
         Ok(index) => match index.state() {
             // A block is indexed only once it is durable.
-            Some(state) if state.height.0 > blocks.next_seq().0 => {
+            Some(state) if state.height.0 > blocks.next_seq().0 && !options.may_be_behind => {
                 return Err(StoreError::CutOff {
                     kept: format!("block {}", blocks.next_seq().0),
                     signed: format!("block {}", state.height),
@@ -191,9 +211,8 @@ fn catch_up(
     let mut progress = Progress::new("executing blocks again");
     for height in (from + 1..=store.blocks.next_seq().0).map(Height) {
         progress.at(height, Height(from + behind));
-        let bytes = reader.read(seq_of(height))?;
+        let block = read_block(&reader, height)?;
         let wrong = |problem: String| StoreError::Block { height, problem };
-        let block = Block::decode(&bytes).map_err(|error| wrong(error.to_string()))?;
         let executed =
             replay(params, &state, block, &mut codec).map_err(|error| wrong(error.to_string()))?;
         store.record(&executed)?;

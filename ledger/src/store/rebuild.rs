@@ -78,6 +78,9 @@ pub(super) fn index(
     params: &Params,
     index: &Index,
 ) -> Result<(LedgerState, Option<BlockHeader>), StoreError> {
+    if blocks.first_seq() > Seq(0) {
+        return Err(no_front(blocks));
+    }
     let of = Height(blocks.durable().0);
     let mut progress = Progress::new("making the index again");
     let mut pass = Pass::new();
@@ -237,9 +240,18 @@ pub(super) fn has_root(tree: &TreeFiles, size: TreeSize, expected: Hash) -> bool
 pub(super) fn read_block(blocks: &Reader, height: Height) -> Result<Block, StoreError> {
     let bytes = blocks.read(seq_of(height)).map_err(|error| match error {
         journal::Error::Damaged(damage) => StoreError::Damaged { damage: damage.to_string() },
+        journal::Error::Released { .. } => no_front(blocks),
         error => error.into(),
     })?;
     decode(height, &bytes)
+}
+
+/// Segments in front of the first one that is left are gone.
+fn no_front(blocks: &Reader) -> StoreError {
+    let (dir, first) = (blocks.dir().display(), blocks.first_seq());
+    StoreError::Damaged {
+        damage: format!("in {dir} the segments in front of {first:020}.seg are missing"),
+    }
 }
 
 fn decode(height: Height, bytes: &[u8]) -> Result<Block, StoreError> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails loudly")]
 
 mod agent_kills;
+mod alone;
 mod cluster;
 mod crash;
 mod demo;
@@ -9,6 +10,7 @@ mod disk;
 mod files;
 mod fresh;
 mod frozen;
+mod heal;
 mod hostile;
 mod journald;
 mod kills;

@@ -1,6 +1,6 @@
 //! What one block says, found without knowing any other.
 
-use journal::{Damage, DamageKind, Segment, Seq};
+use journal::{Damage, DamageKind, Reader, Segment, Seq};
 use record::{
     Hash,
     batch::{Codec, SealedBatch},
@@ -88,6 +88,15 @@ pub fn items(params: &Params, segment: &Segment, deep: bool, codec: &mut Codec) 
         }
     }
     items
+}
+
+/// What is missing in front of the first segment that is left, if anything is.
+pub fn lost_front(blocks: &Reader) -> Option<Item> {
+    let last_seq = blocks.first_seq();
+    (last_seq > Seq(0)).then(|| {
+        let (segment, kind) = (blocks.dir().to_owned(), DamageKind::Missing);
+        Item::Lost(Damage { segment, offset: 0, first_seq: Seq(0), last_seq, kind })
+    })
 }
 
 fn lost(segment: &Segment, seq: Seq) -> Damage {

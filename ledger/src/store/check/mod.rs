@@ -10,5 +10,5 @@ mod facts;
 mod fault;
 
 pub use chain::{Checker, Depth, Totals};
-pub use facts::{BlockFacts, Item, items};
+pub use facts::{BlockFacts, Item, items, lost_front};
 pub use fault::{Fault, FaultKind, Mend};
