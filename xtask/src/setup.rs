@@ -32,6 +32,7 @@ const NEEDED: [(&str, &[&str]); 10] = [
             "/usr/lib/aarch64-linux-gnu/rsyslog/imrelp.so",
         ],
     ),
+    ("strace", &["/usr/bin/strace"]),
     ("systemd", &["/usr/bin/systemd-analyze", "/bin/systemd-analyze"]),
     (
         "systemd-journal-remote",

@@ -186,3 +186,52 @@ fn damage_that_happens_while_a_node_runs_is_found_and_mended_while_it_runs() {
     cluster.wait_settled(&ALL);
     cluster.assert_complete(&ALL);
 }
+
+#[test]
+fn a_node_that_is_killed_again_and_again_while_it_heals_heals_all_the_same() {
+    let mut cluster = started(40_000);
+    let mut dice = Dice::new(31);
+    let mut kills = 0;
+    for _ in 0..4 {
+        cluster.log.write(300);
+        cluster.kill(HURT);
+        // Segments to be fetched, and an index and a tree to be made again.
+        flip(&files(&store(&cluster).join("blocks"), ".seg"), 30, &mut dice);
+        flip(&files(&store(&cluster).join("tree"), ""), 30, &mut dice);
+        let index = store(&cluster).join("index");
+        if index.exists() {
+            fs::remove_dir_all(index).unwrap();
+        }
+        for _ in 0..10 {
+            cluster.restart(HURT);
+            dice.pause(std::time::Duration::from_millis(400));
+            cluster.kill(HURT);
+            kills += 1;
+        }
+        start_and_heal(&mut cluster, "killed while it healed");
+    }
+    println!("{kills} kills while it healed");
+    cluster.wait_settled(&ALL);
+    cluster.assert_complete(&ALL);
+}
+
+#[test]
+fn a_store_from_last_week_catches_up_beside_the_living_ledger() {
+    let mut cluster = started(3_000);
+    cluster.kill(HURT);
+    let (now, old) = (store(&cluster), cluster.site.node_dir(HURT).join("last-week"));
+    let copy = Command::new("cp").arg("-a").args([&now, &old]).status().unwrap();
+    assert!(copy.success());
+    cluster.restart(HURT);
+    cluster.wait_back(HURT);
+    cluster.log.write(3_000);
+    cluster.wait_settled(&ALL);
+    cluster.nodes[HURT].stop(LIMIT).unwrap();
+    fs::remove_dir_all(&now).unwrap();
+    fs::rename(&old, &now).unwrap();
+    start_and_heal(&mut cluster, "a store from last week");
+    cluster.log.write(500);
+    cluster.wait_settled(&ALL);
+    cluster.assert_complete(&ALL);
+    cluster.assert_calm();
+}

@@ -7,6 +7,7 @@ mod cluster;
 mod crash;
 mod demo;
 mod disk;
+mod failing;
 mod files;
 mod fresh;
 mod frozen;

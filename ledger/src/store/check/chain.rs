@@ -174,7 +174,7 @@ impl Checker {
 
     /// The state in the index must be the one that the blocks lead to, if it is of the newest one.
     fn compare_state(&mut self) {
-        let Some(index) = &self.index else { return };
+        let Some(index) = self.index.as_ref().filter(|_| self.height.0 > 0) else { return };
         let problem = match index.state() {
             None => "it names no state".to_owned(),
             Some(state) if state.height != self.height => return,
