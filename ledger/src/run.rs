@@ -161,6 +161,7 @@ async fn run_on(config: &Config, rejoin: bool) -> Result<(), RunError> {
     let metrics = Metrics::register(&mut registry);
     serve_metrics(config, registry, &shutdown).await?;
     let reader = opened.store.reader();
+    let remade_index = opened.remade_index;
     let begun = Instant::now();
     let parts = put_together(config, rejoin, keys, &listeners, opened, &metrics, begun)?;
     let (parts, inlets) = parts;
@@ -187,6 +188,9 @@ async fn run_on(config: &Config, rejoin: bool) -> Result<(), RunError> {
         _ => parts,
     };
     let (node, view, commands) = Node::new(parts, begun, shutdown.clone());
+    if remade_index {
+        view.note_mended("index", 1);
+    }
     let (thread, mut node_ended) = start_node(node)?;
     let scrub = Scrub {
         dir: config.store.clone(),

@@ -2,7 +2,7 @@
 
 use crate::scrub::Scrubbed;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use link::message::{AgentStatus, ClusterStatus};
+use link::message::{AgentStatus, ClusterStatus, StoreStatus};
 use record::{AgentName, NodeName, TreeSize, batch::LogState, block::Height, note::SignedNote};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,6 +33,7 @@ pub struct View {
     cluster: ArcSwapOption<ClusterStatus>,
     accepting: AtomicBool,
     scrubbed: ArcSwap<Scrubbed>,
+    mended: Mutex<BTreeMap<&'static str, u64>>,
     agents: Mutex<BTreeMap<AgentName, LogState>>,
     connected: Mutex<BTreeSet<AgentName>>,
     /// Nodes whose clocks differ too much from this one's.
@@ -62,6 +63,7 @@ impl View {
             cluster: ArcSwapOption::empty(),
             clock_alarms: Mutex::default(),
             scrubbed: ArcSwap::default(),
+            mended: Mutex::default(),
             accepting: AtomicBool::new(true),
             agents: Mutex::new(agents),
             connected: Mutex::default(),
@@ -86,6 +88,25 @@ impl View {
     /// What the last look at the whole store found.
     pub fn scrubbed(&self) -> Arc<Scrubbed> {
         self.scrubbed.load_full()
+    }
+
+    /// How the store is, as far as the scrub knows.
+    pub fn store(&self) -> StoreStatus {
+        let scrubbed = self.scrubbed();
+        let listed = |counts: &BTreeMap<&'static str, u64>| {
+            counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect()
+        };
+        StoreStatus {
+            scrubbed: scrubbed.time,
+            blocks: scrubbed.blocks,
+            faults: listed(&scrubbed.faults),
+            first_fault: scrubbed.first.clone().unwrap_or_default(),
+            mended: listed(&lock(&self.mended)),
+        }
+    }
+
+    pub(crate) fn note_mended(&self, kind: &'static str, count: u64) {
+        *lock(&self.mended).entry(kind).or_default() += count;
     }
 
     pub(crate) fn set_scrubbed(&self, scrubbed: Scrubbed) {

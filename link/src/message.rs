@@ -52,6 +52,8 @@ pub enum ToNode {
     Ping,
     /// An auditor or operator asks how the nodes are together. A ledger of one node refuses it.
     Cluster,
+    /// An auditor or operator asks how the node's store is.
+    Store,
 }
 
 /// What a node sends to a client.
@@ -78,6 +80,8 @@ pub enum FromNode {
     Pong,
     /// How the nodes are, as this one sees them.
     Cluster(Box<ClusterStatus>),
+    /// How the store is.
+    Store(StoreStatus),
 }
 
 /// What a node says about itself and about the agent that connected.
@@ -211,6 +215,21 @@ pub struct NodeStatus {
     pub disk_free: u64,
     /// True while the node takes batches.
     pub accepting: bool,
+}
+
+/// How a node's store is: what the scrub found, and what was mended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct StoreStatus {
+    /// When everything in it was last looked at, seconds since 1970; 0 if that has not happened since the start.
+    pub scrubbed: u64,
+    /// Blocks that were looked at then.
+    pub blocks: u64,
+    /// What was found to be wrong then, by kind.
+    pub faults: Vec<(String, u64)>,
+    /// The first of these, for people; empty if there was none.
+    pub first_fault: String,
+    /// What was mended since the start, and when it started, by kind.
+    pub mended: Vec<(String, u64)>,
 }
 
 /// An agent as a node sees it.

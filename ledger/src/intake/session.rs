@@ -186,6 +186,10 @@ impl Session<'_> {
             ToNode::Record { agent, n } if role.may_read_records() => self.record(&agent, n).await,
             ToNode::Status if role.may_read_records() => self.status().await,
             ToNode::Cluster if role.may_read_records() => self.cluster().await,
+            ToNode::Store if role.may_read_records() => {
+                let status = self.context.view.store();
+                self.answer(FromNode::Store(status)).await
+            }
             _ => {
                 let message = format!("a certificate with the role '{role}' does not allow this");
                 self.refuse(RefusalCode::Role, message).await

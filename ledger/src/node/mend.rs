@@ -40,11 +40,17 @@ impl Node {
                 Mend::Blocks(_) => {}
                 other => {
                     self.while_full(|node| node.store.mend(other).map(drop))?;
-                    self.metrics.mended(kind(other)).inc();
+                    self.note_mended(kind(other), 1);
                 }
             }
         }
         self.mend_blocks()
+    }
+
+    /// Counts what was mended, for metrics and status.
+    pub(super) fn note_mended(&self, kind: &'static str, count: u64) {
+        self.metrics.mended(kind).inc_by(count);
+        self.view.note_mended(kind, count);
     }
 
     /// A block that was looked for came.
@@ -97,7 +103,7 @@ impl Node {
         }
         if let (Some(first), Some(last)) = (placed.first(), placed.last()) {
             tracing::info!(%first, %last, blocks = placed.len(), "blocks that were damaged are there again, from other nodes");
-            self.metrics.mended("block").inc_by(placed.len() as u64);
+            self.note_mended("block", placed.len() as u64);
         }
         let full = held.values().map(Vec::len).sum::<usize>() > MAX_HELD / 2;
         for (height, block) in held.into_iter().filter(|(height, _)| !placed.contains(height)) {

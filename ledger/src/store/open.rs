@@ -38,6 +38,8 @@ pub struct Opened {
     pub state: LedgerState,
     /// Blocks that were executed again.
     pub replayed: u64,
+    /// True if the index was made again.
+    pub remade_index: bool,
     /// The newest checkpoint that a quorum was known to stand behind at the last flush.
     pub published: Option<SignedNote>,
 }
@@ -58,7 +60,8 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> 
         tracing::info!(?torn, "cut off the incomplete end of the block log");
     }
     let signed = read_signed(dir, options)?;
-    let (tree, index, state) = open_derived(dir, options, &blocks, signed.as_ref())?;
+    let Derived { tree, index, state, remade_index } =
+        open_derived(dir, options, &blocks, signed.as_ref())?;
     let reader = Arc::new(StoreReader::new(
         options.params.clone(),
         blocks.reader(),
@@ -75,7 +78,7 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> 
         }
         None => None,
     };
-    Ok(Opened { store, state, replayed, published })
+    Ok(Opened { store, state, replayed, remade_index, published })
 }
 
 /// The newest checkpoint that was kept, with its note. Up to its size the tree files are on the disk.
@@ -116,13 +119,21 @@ fn make_private(dir: &Path) -> Result<(), StoreError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(StoreError::io(dir))
 }
 
+/// What is made of the block log.
+struct Derived {
+    tree: TreeFiles,
+    index: Index,
+    state: LedgerState,
+    remade_index: bool,
+}
+
 /// Tree and index as they are if they agree with the block log, else made again.
 fn open_derived(
     dir: &Path,
     options: &Options,
     blocks: &Journal,
     signed: Option<&Signed>,
-) -> Result<(TreeFiles, Index, LedgerState), StoreError> {
+) -> Result<Derived, StoreError> {
     let (tree_dir, index_dir) = (dir.join("tree"), dir.join("index"));
     let params = &options.params;
     let condemned = dir.join(CONDEMNED);
@@ -149,11 +160,13 @@ fn open_derived(
                     if has_root(&tree, newest.size, newest.root) { on_disk } else { TreeSize(0) };
                 let frontier =
                     rebuild::tree(&blocks.reader(), params, &mut tree, &newest, trusted)?;
-                return Ok((tree, index, LedgerState { tree: frontier, ..state }));
+                let state = LedgerState { tree: frontier, ..state };
+                return Ok(Derived { tree, index, state, remade_index: false });
             }
             None if blocks.next_seq() == journal::Seq(0) => {
                 tree.truncate(TreeSize(0))?;
-                return Ok((tree, index, LedgerState::genesis()));
+                let state = LedgerState::genesis();
+                return Ok(Derived { tree, index, state, remade_index: false });
             }
             _ => tracing::warn!("the index does not agree with the block log: making it again"),
         },
@@ -166,7 +179,7 @@ fn open_derived(
         state.tree = agreed_tree(params, blocks, &mut tree, &newest, on_disk)?;
     }
     index.set_state(&state)?;
-    Ok((tree, index, state))
+    Ok(Derived { tree, index, state, remade_index: true })
 }
 
 fn remove_index(dir: &Path) -> Result<(), StoreError> {

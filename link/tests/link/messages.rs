@@ -4,7 +4,7 @@ use logseal_link::{
     frame::{from_bytes, to_bytes},
     message::{
         AgentState, AgentStatus, BatchReceipt, ClusterStatus, FromNode, NodeState, NodeStatus,
-        PeerStatus, RecordEvidence, Refusal, RefusalCode, ToNode, Welcome,
+        PeerStatus, RecordEvidence, Refusal, RefusalCode, StoreStatus, ToNode, Welcome,
     },
     peer::{Lane, PEER_PROTOCOL, PeerAnswer, PeerHello, PeerRefusal, PeerRefused, PeerWelcome},
 };
@@ -19,6 +19,7 @@ fn requests() -> Vec<Vec<u8>> {
         ToNode::Status,
         ToNode::Ping,
         ToNode::Cluster,
+        ToNode::Store,
     ];
     messages.iter().map(|message| to_bytes(message).unwrap()).collect()
 }
@@ -48,6 +49,13 @@ fn answers() -> Vec<Vec<u8>> {
             next: Some(3),
         }),
         FromNode::Enrolled { index: 0, already: true },
+        FromNode::Store(StoreStatus {
+            scrubbed: 1_795_248_147,
+            blocks: 12,
+            faults: vec![("damaged".into(), 1)],
+            first_fault: "a segment".into(),
+            mended: vec![("block".into(), 3)],
+        }),
         FromNode::Record(Box::new(RecordEvidence {
             entry: vec![5; 30],
             agent_proof: "a".into(),
