@@ -452,6 +452,45 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_is_as_fresh_as_a_quorum_says_and_no_quicker() {
+        let mut signed = note(&[&log()]);
+        let text = signed.text().to_owned();
+        for (n, time) in [(0, 90), (1, 20), (2, 50), (3, 99)] {
+            signed.put(witness(n).sign(&text, UnixSeconds(time)));
+        }
+        let fresh = |policy: &Policy| policy.verify(&signed).unwrap().fresh();
+        assert_eq!(fresh(&four_nodes()), Some(UnixSeconds(50)));
+        assert_eq!(fresh(&Policy::parse(b"quorum none\n").unwrap()), None);
+    }
+
+    #[test]
+    fn outside_witnesses_are_needed_besides_the_nodes_and_not_instead_of_them() {
+        let nodes: Vec<_> = (0..3).map(|n| (format!("n{n}"), witness(n).vkey().clone())).collect();
+        let own = write_policy(&[log().vkey().clone()], &nodes, 2);
+        let outside = |n: u8| OutsideWitness {
+            key: signer(&format!("w.example/{n}"), SignatureType::CosignatureV1, 40 + n)
+                .vkey()
+                .clone(),
+            url: "https://w.example".into(),
+        };
+        let with =
+            |witnesses: &[OutsideWitness], needed| with_outside_witnesses(&own, witnesses, needed);
+        let text = with(&[outside(0), outside(1)], 1).unwrap();
+        let policy = Policy::parse(text.as_bytes()).unwrap();
+        let w = |n: u8| signer(&format!("w.example/{n}"), SignatureType::CosignatureV1, 40 + n);
+        let check = |signers: &[&NoteSigner]| policy.verify(&note(signers)).is_ok();
+        let (l, n) = (log(), [witness(0), witness(1), witness(2)]);
+        assert!(check(&[&l, &n[0], &n[2], &w(1)]));
+        assert!(!check(&[&l, &n[0], &n[1], &n[2]]), "nobody outside");
+        assert!(!check(&[&l, &n[0], &w(0), &w(1)]), "too few nodes");
+        let taken = OutsideWitness { key: witness(0).vkey().clone(), ..outside(0) };
+        assert_eq!(with(&[taken], 1).unwrap_err().problem, PolicyProblem::DuplicateKey);
+        assert!(with(&[outside(0), outside(0)], 1).is_err());
+        let one = write_policy(&[log().vkey().clone()], &nodes[..1], 1);
+        assert!(with_outside_witnesses(&one, &[outside(0)], 1).is_ok());
+    }
+
+    #[test]
     fn the_log_itself_must_have_signed() {
         let w = [witness(0), witness(1), witness(2)];
         let error = four_nodes().verify(&note(&[&w[0], &w[1], &w[2]])).unwrap_err();

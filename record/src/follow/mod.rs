@@ -147,7 +147,7 @@ impl Follower {
         self.agents.values().map(|log| log.next).fold(0, u64::saturating_add)
     }
 
-    /// Reads the next entry; what is wrong with it goes to `found`, at most three findings.
+    /// Reads the next entry; what is wrong with it goes to `found`, at most four findings.
     pub fn push(&mut self, entry: &[u8], vouch: Vouch<'_>, found: &mut Vec<Finding>) {
         let (index, leaf) = (self.tree.size().0, leaf_hash(entry));
         let mut report = Report { index, found };
