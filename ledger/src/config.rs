@@ -1,5 +1,6 @@
 //! A node's configuration: as it is written, and as it is meant.
 
+mod witnesses;
 mod written;
 
 pub use crate::keys::Keys;
@@ -19,6 +20,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
 };
+pub use witnesses::{WitnessConfig, Witnesses};
 
 /// Where the other nodes connect unless configured otherwise.
 const DEFAULT_PEERS: &str = "0.0.0.0:7515";
@@ -52,6 +54,8 @@ pub struct Config {
     pub renew_seconds: u64,
     /// True if checkpoint and hash tiles need no certificate.
     pub open_hashes: bool,
+    /// Who outside the ledger is asked to cosign.
+    pub witnesses: Witnesses,
 }
 
 impl Config {
@@ -79,6 +83,7 @@ impl Config {
         if !(1..=86_400).contains(&written.checkpoint.renew_s) {
             return Err(bad("checkpoint.renew_s", "must be 1 to 86400 seconds".into()));
         }
+        let witnesses = Witnesses::meant(&written.witness, &written.checkpoint, &source)?;
         let members_file = written.cluster.map(|cluster| cluster.members);
         let members = match &members_file {
             Some(file) => Some(members(&source, file, &name, &origin)?),
@@ -106,6 +111,7 @@ impl Config {
             metrics,
             renew_seconds: written.checkpoint.renew_s,
             open_hashes: written.http.open_hashes,
+            witnesses,
             source,
         })
     }
@@ -144,6 +150,21 @@ impl Config {
     /// The ledger's policy: of all members, or of this node alone.
     pub fn policy(&self, keys: &Keys) -> String {
         self.members.as_ref().map_or_else(|| keys.policy(&self.name), Members::policy)
+    }
+
+    /// The policy for auditors and monitors: with outside witnesses, if there are any.
+    ///
+    /// # Errors
+    /// A witness has the name or the key of a node.
+    pub fn audit_policy(&self, keys: &Keys) -> Result<String, ConfigError> {
+        let policy = self.policy(keys);
+        let with = self.witnesses.policy(&policy).unwrap_or(Ok(policy));
+        with.map_err(|error| self.source.error("witness[0].vkey", error))
+    }
+
+    /// An error about the value of `key`.
+    pub fn error(&self, key: &str, problem: impl ToString) -> ConfigError {
+        self.source.error(key, problem)
     }
 
     fn key_error(&self, error: KeyError) -> ConfigError {

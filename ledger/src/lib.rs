@@ -22,3 +22,4 @@ pub mod rejoin;
 pub mod run;
 pub mod store;
 pub mod view;
+pub mod witnesses;

@@ -1,8 +1,10 @@
 //! What every part of a node may look at while the node works.
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use link::message::{AgentStatus, ClusterStatus};
-use record::{AgentName, NodeName, TreeSize, batch::LogState, block::Height, note::SignedNote};
+use link::message::{AgentStatus, ClusterStatus, WitnessesStatus};
+use record::{
+    AgentName, Checkpoint, NodeName, TreeSize, batch::LogState, block::Height, note::SignedNote,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -22,6 +24,15 @@ pub struct Head {
     pub checkpoint: Option<SignedNote>,
 }
 
+/// Why a node serves no checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// No quorum has been heard since the start.
+    NoQuorum,
+    /// Too few outside witnesses have ever cosigned one.
+    NotWitnessed,
+}
+
 /// A node's public side.
 #[derive(Debug)]
 pub struct View {
@@ -30,6 +41,10 @@ pub struct View {
     head: ArcSwap<Head>,
     tip: ArcSwap<(Height, TreeSize)>,
     cluster: ArcSwapOption<ClusterStatus>,
+    /// What is known of outside witnesses, if any are asked.
+    witnesses: ArcSwapOption<WitnessesStatus>,
+    /// The newest checkpoint that enough of them cosigned.
+    witnessed: ArcSwapOption<SignedNote>,
     accepting: AtomicBool,
     agents: Mutex<BTreeMap<AgentName, LogState>>,
     connected: Mutex<BTreeSet<AgentName>>,
@@ -58,6 +73,8 @@ impl View {
             tip: ArcSwap::from_pointee((head.height, head.size)),
             head: ArcSwap::from_pointee(head),
             cluster: ArcSwapOption::empty(),
+            witnesses: ArcSwapOption::empty(),
+            witnessed: ArcSwapOption::empty(),
             clock_alarms: Mutex::default(),
             accepting: AtomicBool::new(true),
             agents: Mutex::new(agents),
@@ -78,6 +95,30 @@ impl View {
     /// The newest state that a quorum stands behind.
     pub fn head(&self) -> Arc<Head> {
         self.head.load_full()
+    }
+
+    /// The checkpoint to serve: the newest one, or where outside witnesses are asked the newest
+    /// that enough of them cosigned.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn served(&self) -> Result<SignedNote, Unserved> {
+        if self.witnesses.load().is_none() {
+            return self.head().checkpoint.clone().ok_or(Unserved::NoQuorum);
+        }
+        let witnessed = self.witnessed.load_full().ok_or(Unserved::NotWitnessed)?;
+        Ok((*witnessed).clone())
+    }
+
+    /// Entries under the newest checkpoint that enough outside witnesses cosigned.
+    pub(crate) fn witnessed_size(&self) -> Option<u64> {
+        let note = self.witnessed.load_full()?;
+        Checkpoint::parse(note.text()).ok().map(|checkpoint| checkpoint.size.0)
+    }
+
+    /// What outside witnesses say; `None` if none is asked.
+    pub fn witnesses(&self) -> Option<Arc<WitnessesStatus>> {
+        self.witnesses.load_full()
     }
 
     /// True while the node takes batches.
@@ -123,6 +164,14 @@ impl View {
 
     pub(crate) fn set_cluster(&self, status: ClusterStatus) {
         self.cluster.store(Some(Arc::new(status)));
+    }
+
+    pub(crate) fn set_witnesses(&self, status: WitnessesStatus) {
+        self.witnesses.store(Some(Arc::new(status)));
+    }
+
+    pub(crate) fn set_witnessed(&self, note: SignedNote) {
+        self.witnessed.store(Some(Arc::new(note)));
     }
 
     /// Notes whether a node's clock is off; true if that is news.

@@ -52,6 +52,8 @@ pub enum ToNode {
     Ping,
     /// An auditor or operator asks how the nodes are together. A ledger of one node refuses it.
     Cluster,
+    /// An auditor or operator asks what the outside witnesses of the ledger say to this node.
+    Witnesses,
 }
 
 /// What a node sends to a client.
@@ -78,6 +80,8 @@ pub enum FromNode {
     Pong,
     /// How the nodes are, as this one sees them.
     Cluster(Box<ClusterStatus>),
+    /// What outside witnesses say.
+    Witnesses(WitnessesStatus),
 }
 
 /// What a node says about itself and about the agent that connected.
@@ -211,6 +215,32 @@ pub struct NodeStatus {
     pub disk_free: u64,
     /// True while the node takes batches.
     pub accepting: bool,
+}
+
+/// The outside witnesses that a node asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct WitnessesStatus {
+    /// How many of them must cosign a checkpoint before it is served.
+    pub needed: u16,
+    /// Entries under the newest checkpoint that so many cosigned; `None` if there is none.
+    pub size: Option<u64>,
+    /// Each of them.
+    pub witnesses: Vec<WitnessStatus>,
+}
+
+/// An outside witness as a node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct WitnessStatus {
+    /// The name of its key.
+    pub name: String,
+    /// Entries under the newest checkpoint that it cosigned for this node since this was started.
+    pub size: u64,
+    /// When it did, seconds since 1970; 0 if it has not.
+    pub time: u64,
+    /// What keeps it from cosigning; empty if nothing does.
+    pub problem: String,
+    /// True if the problem is that the ledger was rolled back or has two histories.
+    pub contradicts: bool,
 }
 
 /// An agent as a node sees it.

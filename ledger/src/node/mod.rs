@@ -21,7 +21,7 @@ use crate::{
 };
 use answers::Answers;
 use link::message::FromNode;
-use record::{AgentName, Hash, NodeName, enrolment::Enrolment, note::SignedNote};
+use record::{AgentName, Checkpoint, Hash, NodeName, enrolment::Enrolment, note::SignedNote};
 use replica::{EngineError, Message, Now, Pending, Replica, Ticks};
 use service::signals::Shutdown;
 use std::{
@@ -194,7 +194,11 @@ impl Node {
         let (sender, commands) = mpsc::channel(QUEUE);
         let (state, members) = (replica.state(), replica.members());
         let own = members.get(replica.own()).name.clone();
-        let head = Head { height: state.height, size: state.tree.size(), checkpoint: published };
+        // An older one than the store is at would be a step back behind what was served before.
+        let size = state.tree.size();
+        let newest = published
+            .filter(|note| Checkpoint::parse(note.text()).is_ok_and(|kept| kept.size == size));
+        let head = Head { height: state.height, size, checkpoint: newest };
         let view = Arc::new(View::new(own, head, state.agents.clone()));
         let node = Node {
             replica,

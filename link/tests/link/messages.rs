@@ -19,6 +19,7 @@ fn requests() -> Vec<Vec<u8>> {
         ToNode::Status,
         ToNode::Ping,
         ToNode::Cluster,
+        ToNode::Witnesses,
     ];
     messages.iter().map(|message| to_bytes(message).unwrap()).collect()
 }
