@@ -9,6 +9,7 @@ use crate::{
     proof::{self, ProofArgs},
     status::{self, StatusArgs},
     verify::{self, VerifyArgs},
+    witness::{self, WitnessArgs},
 };
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ enum Command {
     Status(StatusArgs),
     Certs(CertsArgs),
     Cluster(ClusterArgs),
+    Witness(WitnessArgs),
     Demo(DemoArgs),
     /// Print a completion script for a shell
     Completions {
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => finish(status::run(args), json),
         Command::Certs(args) => certs(&args),
         Command::Cluster(args) => finish(cluster::run(args), json),
+        Command::Witness(args) => finish(witness::run(args), json),
         Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => finish(completions(shell), json),
         Command::Man => finish(man(), json),

@@ -17,3 +17,4 @@ pub mod status;
 pub mod store;
 pub mod tiles;
 pub mod verify;
+pub mod witness;
