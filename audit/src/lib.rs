@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod demo;
 pub mod enrol;
 pub mod evidence;
+pub mod monitor;
 pub mod output;
 pub mod proof;
 pub mod site;
