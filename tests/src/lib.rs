@@ -8,7 +8,9 @@
 pub mod byzantine;
 pub mod cluster;
 pub mod figures;
+pub mod lying_site;
 pub mod network;
+pub mod outside;
 pub mod rsyslog_pair;
 pub mod syslog_ng;
 pub mod wire;
