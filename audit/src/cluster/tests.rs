@@ -170,6 +170,8 @@ fn outside_witnesses_are_in_every_nodes_configuration_and_in_the_auditors_policy
     assert!(outcome.text.contains("audit-policy"), "{}", outcome.text);
     let config = Config::load(&dir.join("node2/ledger.toml")).unwrap();
     assert_eq!(config.witnesses.needed, 1);
+    let readme = std::fs::read_to_string(dir.join("README.txt")).unwrap();
+    assert!(readme.contains("  witness.example/w1  http://127.0.0.1:7590\n"), "{readme}");
     let audit = std::fs::read_to_string(dir.join("audit-policy")).unwrap();
     assert_eq!(config.audit_policy(&config.load_keys().unwrap()).unwrap(), audit);
     assert_eq!(std::fs::read_to_string(dir.join("auditor/audit-policy")).unwrap(), audit);

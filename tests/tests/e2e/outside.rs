@@ -1,9 +1,12 @@
 //! A ledger that is looked at from outside: its history cannot be taken back unnoticed.
 
-use logseal::site::{Home, LedgerOptions, Site};
+use logseal::site::{AgentOptions, Home, LedgerOptions, Site};
 use logseal_tests::{
+    Running,
     cluster::{Cluster, Dice, NODES, tell, turn},
+    kong_source,
     lying_site::{Lie, LyingSite},
+    new_site,
     outside::{Monitor, Witness, monitor_once, raw_checkpoint, said, write_audit_policy},
     wait_for,
 };
@@ -208,6 +211,49 @@ fn a_ledger_that_was_rolled_back_as_a_whole_is_caught_by_its_witness_and_its_mon
 }
 
 #[test]
+fn a_ledger_of_one_that_was_rolled_back_says_so_at_once() {
+    let (dir, site) = new_site();
+    let mut witness = Witness::make(&dir.path().join("witness"));
+    let options =
+        LedgerOptions { renew_s: 1, witnesses: vec![witness.plan()], ..Default::default() };
+    site.configure_ledger(&options).unwrap();
+    witness.add_ledger(&site);
+    witness.start();
+    let agent = |site: &Site| AgentOptions::new("gw01", kong_source(site));
+    std::fs::write(site.path("kong.log"), "{}\n".repeat(100)).unwrap();
+    let mut running = Running::on(dir, site, options, agent);
+    running.wait_receipted(100);
+    running.ledger.stop(STOP).unwrap();
+    let store = running.site.path("store");
+    copy(&store, &beside(&store));
+    running.ledger = running.site.start_ledger().unwrap();
+    let more = std::fs::File::options().append(true).open(running.site.path("kong.log"));
+    more.unwrap().write_all("{}\n".repeat(100).as_bytes()).unwrap();
+    running.wait_receipted(200);
+    let policy = write_audit_policy(&running.site);
+    wait_for("the witness to have cosigned it all", || {
+        let output = monitor_once(&running.site, &policy, &[]);
+        (said(&output).contains("\"records\":200") && output.status.success()).then_some(())
+    });
+    running.agent.stop(STOP).unwrap();
+    running.ledger.stop(STOP).unwrap();
+    copy(&beside(&store), &store);
+    running.ledger = running.site.start_ledger().unwrap();
+    wait_for("the node to say so", || {
+        let log = running.ledger.log_text();
+        log.contains("THIS LEDGER WAS ROLLED BACK OR FORKED").then_some(())
+    });
+    let auditor = running.site.path("auditor.toml");
+    let mut status = Command::new(running.site.programs.path("logseal"));
+    let status = status.args(["status", "--config"]).arg(auditor).output().unwrap();
+    assert_eq!(status.status.code(), Some(1), "{}", said(&status));
+    assert!(said(&status).contains("ROLLBACK OR FORK"), "{}", said(&status));
+    let output = monitor_once(&running.site, &policy, &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("\"word\":\"rollback\""), "{}", said(&output));
+}
+
+#[test]
 fn without_a_witness_the_monitor_alone_sees_the_rollback_and_then_the_fork() {
     let mut watched = unwitnessed();
     let monitor = Monitor::start(
@@ -270,10 +316,14 @@ fn a_monitor_finds_nothing_wrong_with_an_honest_ledger_whoever_is_killed() {
     assert!(verified.contains("by witness.example/w1"), "{verified}");
     // And one that begins anew reads it all again, to the same end.
     let fresh = watched.cluster.site.path("fresh").display().to_string();
+    let begun = Instant::now();
     let output = monitor_once(&watched.cluster.site, &policy, &["--state", &fresh]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let anew = begun.elapsed();
     watched.cluster.assert_calm();
-    tell(&format!("{kills} kills of a node, the monitor and the witness: {size} entries hold"));
+    tell(&format!(
+        "{kills} kills of a node, the monitor and the witness: {size} entries hold, read anew in {anew:.1?}"
+    ));
 }
 
 #[test]
