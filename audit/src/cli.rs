@@ -5,10 +5,12 @@ use crate::{
     cluster::{self, ClusterArgs},
     demo::{self, DemoArgs},
     enrol::{self, EnrolArgs},
+    monitor::{self, MonitorArgs},
     output::{Failure, Outcome, fail, finish},
     proof::{self, ProofArgs},
     status::{self, StatusArgs},
     verify::{self, VerifyArgs},
+    witness::{self, WitnessArgs},
 };
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ enum Command {
     Status(StatusArgs),
     Certs(CertsArgs),
     Cluster(ClusterArgs),
+    Monitor(Box<MonitorArgs>),
+    Witness(WitnessArgs),
     Demo(DemoArgs),
     /// Print a completion script for a shell
     Completions {
@@ -54,6 +58,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => finish(status::run(args), json),
         Command::Certs(args) => certs(&args),
         Command::Cluster(args) => finish(cluster::run(args), json),
+        Command::Monitor(args) => finish(monitor::run(*args, json), json),
+        Command::Witness(args) => finish(witness::run(args), json),
         Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => finish(completions(shell), json),
         Command::Man => finish(man(), json),

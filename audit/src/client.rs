@@ -60,6 +60,7 @@ pub struct ClientArgs {
 struct Written {
     node: Option<String>,
     nodes: Option<Vec<String>>,
+    https: Option<Vec<String>>,
     policy: Option<PathBuf>,
     tls: Option<Tls>,
 }
@@ -84,23 +85,31 @@ impl ClientArgs {
 
     /// Combines options and configuration file.
     pub fn resolve(self) -> Result<Client, Failure> {
+        self.resolve_with(|file| file.nodes.into_iter().flatten().chain(file.node).collect())
+    }
+
+    /// The same for who reads checkpoints and tiles: nodes are reached at their HTTPS ports.
+    pub fn resolve_https(self) -> Result<Client, Failure> {
+        self.resolve_with(|file| file.https.unwrap_or_default())
+    }
+
+    fn resolve_with(self, nodes: fn(Written) -> Vec<String>) -> Result<Client, Failure> {
         let path = match &self.config {
             Some(path) => Some(path.clone()),
             None => Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists()),
         };
         let file = path.map_or(Ok(Written::default()), |path| Written::load(&path))?;
-        let tls = file.tls;
+        let (tls, policy) = (file.tls.clone(), file.policy.clone());
         let pick = |option: Option<PathBuf>, from: fn(&Tls) -> PathBuf, name: &str| {
             option.or(tls.as_ref().map(from)).ok_or_else(|| missing(name))
         };
-        let written = file.nodes.unwrap_or_default().into_iter().chain(file.node).collect();
-        let nodes: Vec<String> = if self.nodes.is_empty() { written } else { self.nodes };
+        let nodes = if self.nodes.is_empty() { nodes(file) } else { self.nodes };
         if nodes.is_empty() {
             return Err(missing("node"));
         }
         Ok(Client {
             nodes,
-            policy: self.policy.or(file.policy),
+            policy: self.policy.or(policy),
             tls: Tls {
                 ca: pick(self.ca, |tls| tls.ca.clone(), "ca")?,
                 cert: pick(self.cert, |tls| tls.cert.clone(), "cert")?,

@@ -18,10 +18,12 @@
 
 mod agent;
 mod evidence;
+mod outside;
 mod storage;
 
 pub use agent::{extract, otlp, pipeline, relp, shadow, syslog_frames};
 pub use evidence::{batch, checkpoint, enrolment, entry, note, policy, tlog_proof, vkey};
+pub use outside::{add_checkpoint, follow, monitor_state};
 pub use storage::{block, block_header, equivocation, frame, journal_scan, message, spool};
 
 use record::{AgentName, Origin, UnixSeconds, crypto::SigningKey};
@@ -32,6 +34,7 @@ pub type Target = fn(&[u8]);
 
 /// All targets by their names in `Cargo.toml`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("add_checkpoint", add_checkpoint),
     ("batch", batch),
     ("block", block),
     ("block_header", block_header),
@@ -40,9 +43,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("entry", entry),
     ("equivocation", equivocation),
     ("extract", extract),
+    ("follow", follow),
     ("frame", frame),
     ("journal_scan", journal_scan),
     ("message", message),
+    ("monitor_state", monitor_state),
     ("note", note),
     ("otlp", otlp),
     ("pipeline", pipeline),

@@ -47,7 +47,13 @@ enum Command {
         member: bool,
     },
     /// Print the ledger's policy: what agents and auditors must be given to trust this ledger.
-    Policy(File),
+    Policy {
+        #[command(flatten)]
+        file: File,
+        /// Print the policy of auditors and monitors, which asks for the outside witnesses too.
+        #[arg(long)]
+        audit: bool,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -94,9 +100,11 @@ fn carry_out(command: Command) -> Result<(), RunError> {
                 true => print_member(&config, &keys, file.json),
             }
         }
-        Command::Policy(file) => {
+        Command::Policy { file, audit } => {
             let config = Config::load(&file.config)?;
-            print_policy(&config.policy(&config.load_keys()?), file.json)
+            let keys = config.load_keys()?;
+            let policy = if audit { config.audit_policy(&keys)? } else { config.policy(&keys) };
+            print_policy(&policy, file.json)
         }
         Command::Completions { shell } => {
             let mut out = Vec::new();

@@ -1,5 +1,6 @@
 //! A node's configuration: as it is written, and as it is meant.
 
+mod witnesses;
 mod written;
 
 pub use crate::keys::Keys;
@@ -21,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+pub use witnesses::{WitnessConfig, Witnesses};
 use written::Scrub;
 
 /// Where the other nodes connect unless configured otherwise.
@@ -59,6 +61,8 @@ pub struct Config {
     pub renew_seconds: u64,
     /// True if checkpoint and hash tiles need no certificate.
     pub open_hashes: bool,
+    /// Who outside the ledger is asked to cosign.
+    pub witnesses: Witnesses,
 }
 
 impl Config {
@@ -96,6 +100,7 @@ impl Config {
         if !(1..=10_000).contains(&mib_per_s) {
             return Err(bad("scrub.mib_per_s", "must be 1 to 10000 MiB a second".into()));
         }
+        let witnesses = Witnesses::meant(&written.witness, &written.checkpoint, &source)?;
         let members_file = written.cluster.map(|cluster| cluster.members);
         let members = match &members_file {
             Some(file) => Some(members(&source, file, &name, &origin)?),
@@ -128,6 +133,7 @@ impl Config {
             },
             renew_seconds: written.checkpoint.renew_s,
             open_hashes: written.http.open_hashes,
+            witnesses,
             source,
         })
     }
@@ -166,6 +172,21 @@ impl Config {
     /// The ledger's policy: of all members, or of this node alone.
     pub fn policy(&self, keys: &Keys) -> String {
         self.members.as_ref().map_or_else(|| keys.policy(&self.name), Members::policy)
+    }
+
+    /// The policy for auditors and monitors: with outside witnesses, if there are any.
+    ///
+    /// # Errors
+    /// A witness has the name or the key of a node.
+    pub fn audit_policy(&self, keys: &Keys) -> Result<String, ConfigError> {
+        let policy = self.policy(keys);
+        let with = self.witnesses.policy(&policy).unwrap_or(Ok(policy));
+        with.map_err(|error| self.source.error("witness[0].vkey", error))
+    }
+
+    /// An error about the value of `key`.
+    pub fn error(&self, key: &str, problem: impl ToString) -> ConfigError {
+        self.source.error(key, problem)
     }
 
     fn key_error(&self, error: KeyError) -> ConfigError {

@@ -4,14 +4,18 @@
 //! entry bundles say who looked at whom and need a certificate with a role
 //! that may read.
 
+mod encoding;
 mod tiles;
 
-use crate::{store::StoreReader, view::View};
+use crate::{
+    store::StoreReader,
+    view::{Unserved, View},
+};
 use axum::{
     Router,
     body::Body,
-    extract::{Path, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -33,7 +37,9 @@ const MUTABLE: HeaderValue = HeaderValue::from_static("no-cache, max-age=0");
 /// On a checkpoint that is older than those of others: the height that the node is on its way to.
 const LAGGING: HeaderName = HeaderName::from_static("logseal-lagging-behind");
 /// What a tile holds never changes.
-const IMMUTABLE: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
+const PUBLIC: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// Nor what only some may see.
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
 
 /// What requests are answered from.
 #[derive(Clone)]
@@ -57,11 +63,7 @@ pub async fn serve(
     site: Site,
     mut shutdown: Shutdown,
 ) {
-    let router = Router::new()
-        .route("/checkpoint", get(checkpoint))
-        .route("/tile/{*path}", get(tile))
-        .fallback(|| async { Refused::NotFound })
-        .with_state(site);
+    let router = router(site);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -90,14 +92,23 @@ pub async fn serve(
     }
 }
 
+/// All that is served; HEAD is answered as GET, without the bytes.
+fn router(site: Site) -> Router {
+    Router::new()
+        .route("/checkpoint", get(checkpoint))
+        .route("/tile/{*path}", get(tile))
+        .fallback(|| async { Refused::NotFound })
+        .with_state(site)
+}
+
 /// A request that gets no tile.
 #[derive(Debug)]
 enum Refused {
     NotFound,
     /// A certificate, or one with another role, is needed.
     Forbidden,
-    /// No quorum has been heard since the start.
-    NoQuorum,
+    /// There is no checkpoint to serve.
+    Unserved(Unserved),
     Failed,
 }
 
@@ -109,7 +120,11 @@ impl IntoResponse for Refused {
                 StatusCode::FORBIDDEN,
                 "a client certificate with the role auditor, operator, privacy-officer or node is needed\n",
             ),
-            Refused::NoQuorum => (
+            Refused::Unserved(Unserved::NotWitnessed) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too few outside witnesses have cosigned a checkpoint yet; 'logseal status' says why\n",
+            ),
+            Refused::Unserved(Unserved::NoQuorum) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "this node has not heard yet that a quorum stands behind a checkpoint; ask again or ask another node\n",
             ),
@@ -125,13 +140,17 @@ impl IntoResponse for Refused {
 async fn checkpoint(
     State(site): State<Site>,
     axum::Extension(client): axum::Extension<Client>,
+    headers: HeaderMap,
 ) -> Result<Response, Refused> {
     may_see_hashes(&site, &client)?;
-    let head = site.view.head();
-    let text = head.checkpoint.as_ref().ok_or(Refused::NoQuorum)?.to_string();
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
-    let mut response =
-        ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, MUTABLE)], text).into_response();
+    let text = site.view.served().map_err(Refused::Unserved)?.to_string();
+    let resource = Resource {
+        kind: HeaderValue::from_static("text/plain; charset=utf-8"),
+        caching: MUTABLE,
+        packed: None,
+        bytes: text.into_bytes(),
+    };
+    let mut response = resource.respond(&headers);
     if let Some(NodeState::Syncing { to }) = site.view.cluster().map(|cluster| cluster.state) {
         // What is served is right, but others have more.
         response.headers_mut().insert(LAGGING, HeaderValue::from(to));
@@ -141,27 +160,70 @@ async fn checkpoint(
 
 async fn tile(
     State(site): State<Site>,
-    Path(path): Path<String>,
     axum::Extension(client): axum::Extension<Client>,
+    uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let tile = Tile::parse(&path).ok_or(Refused::NotFound)?;
+    // Of each tile, only the one spelling of the specification is there.
+    let tile = uri.path().strip_prefix("/tile/").and_then(Tile::parse);
+    let tile = tile.ok_or(Refused::NotFound)?;
     match tile {
         Tile::Hashes { .. } => may_see_hashes(&site, &client)?,
         Tile::Entries { .. } => may_read(&client)?,
     }
-    let read = tokio::task::spawn_blocking(move || tile.read(&site.store, &site.view.head()));
+    let caching = match tile {
+        Tile::Hashes { .. } if site.open_hashes => PUBLIC,
+        Tile::Hashes { .. } | Tile::Entries { .. } => PRIVATE,
+    };
+    // Hashes do not shrink.
+    let is_bundle = matches!(tile, Tile::Entries { .. });
+    let pack = is_bundle && encoding::accepts_gzip(&headers);
+    let read = tokio::task::spawn_blocking(move || {
+        let bytes = tile.read(&site.store, &site.view.head())?;
+        Ok(if pack { encoding::gzip(&bytes) } else { bytes })
+    });
     match read.await {
         Ok(Ok(bytes)) => {
             let kind = HeaderValue::from_static("application/octet-stream");
-            let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, IMMUTABLE)];
-            Ok((headers, Body::from(bytes)).into_response())
+            let packed = is_bundle.then_some(pack);
+            Ok(Resource { kind, caching, packed, bytes }.respond(&headers))
         }
         Ok(Err(TileError::NotFound)) => Err(Refused::NotFound),
         Ok(Err(TileError::Read(error))) => {
-            tracing::error!(%error, path, "a tile cannot be read");
+            tracing::error!(%error, path = uri.path(), "a tile cannot be read");
             Err(Refused::Failed)
         }
         Err(_) => Err(Refused::Failed),
+    }
+}
+
+/// Something that is there.
+struct Resource {
+    kind: HeaderValue,
+    caching: HeaderValue,
+    /// Whether the bytes are gzip, where that depends on who asks.
+    packed: Option<bool>,
+    bytes: Vec<u8>,
+}
+
+impl Resource {
+    /// The answer; without the bytes if whoever asks has them.
+    fn respond(self, asked: &HeaderMap) -> Response {
+        let tag = encoding::tag(&self.bytes);
+        let mut response = match encoding::has(asked, &tag) {
+            true => StatusCode::NOT_MODIFIED.into_response(),
+            false => ([(header::CONTENT_TYPE, self.kind)], Body::from(self.bytes)).into_response(),
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, self.caching);
+        headers.insert(header::ETAG, tag);
+        if self.packed.is_some() {
+            headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        }
+        if self.packed == Some(true) {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        response
     }
 }
 
@@ -173,3 +235,6 @@ fn may_read(client: &Client) -> Result<(), Refused> {
     let role = client.0.as_ref().map(|identity| identity.role);
     if role.is_some_and(Role::may_read_records) { Ok(()) } else { Err(Refused::Forbidden) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,21 @@ pub struct Metrics {
     pub scrubbed: Gauge,
     /// The connections with the other nodes.
     pub peers: PeerMetrics,
+    /// The outside witnesses.
+    pub witnesses: WitnessMetrics,
 }
+
+/// The metrics of the outside witnesses, by the names of their keys.
+#[derive(Clone, Debug, Default)]
+pub struct WitnessMetrics {
+    size: Family<OfWitness, Gauge>,
+    cosigned: Family<OfWitness, Gauge>,
+    contradicts: Family<OfWitness, Gauge>,
+    problems: Family<OfLane<String>, Counter>,
+}
+
+/// A label with an outside witness.
+type OfWitness = [(&'static str, String); 1];
 
 /// Labels with a node and a kind.
 type OfNode = [(&'static str, String); 2];
@@ -99,6 +113,7 @@ impl Metrics {
             store_mended: Family::default(),
             scrubbed: Gauge::default(),
             peers: PeerMetrics::default(),
+            witnesses: WitnessMetrics::default(),
         };
         let m = metrics.clone();
         let r = registry.sub_registry_with_prefix("logseal_ledger");
@@ -121,6 +136,7 @@ impl Metrics {
         let scrubbed = "When everything in the store was last looked at";
         r.register("store_scrubbed_timestamp_seconds", scrubbed, m.scrubbed);
         m.peers.register(r);
+        m.witnesses.register(r);
         metrics
     }
 
@@ -208,6 +224,36 @@ impl PeerMetrics {
     /// Counts bytes of frames received from a peer.
     pub fn received(&self, peer: &NodeName) -> Counter {
         self.received.get_or_create(&of(peer)).clone()
+    }
+}
+
+impl WitnessMetrics {
+    fn register(self, r: &mut Registry) {
+        let size = "Entries under the newest checkpoint that an outside witness cosigned";
+        r.register("witness_size_entries", size, self.size);
+        let cosigned = "When an outside witness cosigned last, seconds since 1970";
+        r.register("witness_cosigned_seconds", cosigned, self.cosigned);
+        let contradicts = "1 if a witness knows another history of this ledger: rollback or fork";
+        r.register("witness_contradicts", contradicts, self.contradicts);
+        r.register("witness_problems", "Times that a witness did not cosign", self.problems);
+    }
+
+    /// A witness cosigned.
+    pub fn cosigned(&self, witness: &str, size: u64, time: u64) {
+        let labels = [("witness", witness.to_owned())];
+        self.size.get_or_create(&labels).set(i64::try_from(size).unwrap_or(i64::MAX));
+        self.cosigned.get_or_create(&labels).set(i64::try_from(time).unwrap_or(i64::MAX));
+    }
+
+    /// Whether a witness knows another history.
+    pub fn contradicts(&self, witness: &str, contradicts: bool) {
+        self.contradicts.get_or_create(&[("witness", witness.to_owned())]).set(contradicts.into());
+    }
+
+    /// A witness did not cosign.
+    pub fn problem(&self, witness: &str, kind: &'static str) {
+        let labels = [("witness", witness.to_owned()), ("kind", kind.to_owned())];
+        self.problems.get_or_create(&labels).inc();
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     rejoin,
     scrub::{self, Scrub},
     store::{self, Opened, Store, StoreError},
+    witnesses,
 };
 use link::tls::{ReloadingClient, ReloadingServer};
 use prometheus_client::registry::Registry;
@@ -191,6 +192,7 @@ async fn run_on(config: &Config, rejoin: bool) -> Result<(), RunError> {
     if remade_index {
         view.note_mended("index", 1);
     }
+    let asking = witnesses::prepare(config, &view, &reader, &metrics)?;
     let (thread, mut node_ended) = start_node(node)?;
     let scrub = Scrub {
         dir: config.store.clone(),
@@ -204,9 +206,12 @@ async fn run_on(config: &Config, rejoin: bool) -> Result<(), RunError> {
         view: Arc::clone(&view),
         store: Arc::clone(&reader),
         node: commands.clone(),
-        metrics,
+        metrics: metrics.clone(),
         dir: config.store.clone(),
     };
+    if let Some(asking) = asking {
+        tokio::spawn(asking.run(shutdown.clone()));
+    }
     let intake = tokio::spawn(intake::serve(
         listeners.agents,
         listeners.agent_tls,
@@ -488,7 +493,8 @@ pub struct Checked {
 
 /// Validates a configuration, its files, keys and certificates, without starting anything.
 pub fn check(config: &Config) -> Result<Checked, RunError> {
-    config.load_keys()?;
+    config.audit_policy(&config.load_keys()?)?;
+    witnesses::clients(config)?;
     let tls = config.agent_tls()?;
     config.https_tls()?;
     if config.members.is_some() {

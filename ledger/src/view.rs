@@ -2,8 +2,10 @@
 
 use crate::scrub::Scrubbed;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use link::message::{AgentStatus, ClusterStatus, StoreStatus};
-use record::{AgentName, NodeName, TreeSize, batch::LogState, block::Height, note::SignedNote};
+use link::message::{AgentStatus, ClusterStatus, StoreStatus, WitnessesStatus};
+use record::{
+    AgentName, Checkpoint, NodeName, TreeSize, batch::LogState, block::Height, note::SignedNote,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -23,6 +25,15 @@ pub struct Head {
     pub checkpoint: Option<SignedNote>,
 }
 
+/// Why a node serves no checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// No quorum has been heard since the start.
+    NoQuorum,
+    /// Too few outside witnesses have ever cosigned one.
+    NotWitnessed,
+}
+
 /// A node's public side.
 #[derive(Debug)]
 pub struct View {
@@ -31,6 +42,10 @@ pub struct View {
     head: ArcSwap<Head>,
     tip: ArcSwap<(Height, TreeSize)>,
     cluster: ArcSwapOption<ClusterStatus>,
+    /// What is known of outside witnesses, if any are asked.
+    witnesses: ArcSwapOption<WitnessesStatus>,
+    /// The newest checkpoint that enough of them cosigned.
+    witnessed: ArcSwapOption<SignedNote>,
     accepting: AtomicBool,
     scrubbed: ArcSwap<Scrubbed>,
     mended: Mutex<BTreeMap<&'static str, u64>>,
@@ -61,6 +76,8 @@ impl View {
             tip: ArcSwap::from_pointee((head.height, head.size)),
             head: ArcSwap::from_pointee(head),
             cluster: ArcSwapOption::empty(),
+            witnesses: ArcSwapOption::empty(),
+            witnessed: ArcSwapOption::empty(),
             clock_alarms: Mutex::default(),
             scrubbed: ArcSwap::default(),
             mended: Mutex::default(),
@@ -113,6 +130,30 @@ impl View {
         self.scrubbed.store(Arc::new(scrubbed));
     }
 
+    /// The checkpoint to serve: the newest one, or where outside witnesses are asked the newest
+    /// that enough of them cosigned.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn served(&self) -> Result<SignedNote, Unserved> {
+        if self.witnesses.load().is_none() {
+            return self.head().checkpoint.clone().ok_or(Unserved::NoQuorum);
+        }
+        let witnessed = self.witnessed.load_full().ok_or(Unserved::NotWitnessed)?;
+        Ok((*witnessed).clone())
+    }
+
+    /// Entries under the newest checkpoint that enough outside witnesses cosigned.
+    pub(crate) fn witnessed_size(&self) -> Option<u64> {
+        let note = self.witnessed.load_full()?;
+        Checkpoint::parse(note.text()).ok().map(|checkpoint| checkpoint.size.0)
+    }
+
+    /// What outside witnesses say; `None` if none is asked.
+    pub fn witnesses(&self) -> Option<Arc<WitnessesStatus>> {
+        self.witnesses.load_full()
+    }
+
     /// True while the node takes batches.
     pub fn accepting(&self) -> bool {
         self.accepting.load(Ordering::Relaxed)
@@ -156,6 +197,14 @@ impl View {
 
     pub(crate) fn set_cluster(&self, status: ClusterStatus) {
         self.cluster.store(Some(Arc::new(status)));
+    }
+
+    pub(crate) fn set_witnesses(&self, status: WitnessesStatus) {
+        self.witnesses.store(Some(Arc::new(status)));
+    }
+
+    pub(crate) fn set_witnessed(&self, note: SignedNote) {
+        self.witnessed.store(Some(Arc::new(note)));
     }
 
     /// Notes whether a node's clock is off; true if that is news.

@@ -54,6 +54,8 @@ pub enum ToNode {
     Cluster,
     /// An auditor or operator asks how the node's store is.
     Store,
+    /// An auditor or operator asks what the outside witnesses of the ledger say to this node.
+    Witnesses,
 }
 
 /// What a node sends to a client.
@@ -82,6 +84,8 @@ pub enum FromNode {
     Cluster(Box<ClusterStatus>),
     /// How the store is.
     Store(StoreStatus),
+    /// What outside witnesses say.
+    Witnesses(WitnessesStatus),
 }
 
 /// What a node says about itself and about the agent that connected.
@@ -230,6 +234,32 @@ pub struct StoreStatus {
     pub first_fault: String,
     /// What was mended since the start, and when it started, by kind.
     pub mended: Vec<(String, u64)>,
+}
+
+/// The outside witnesses that a node asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct WitnessesStatus {
+    /// How many of them must cosign a checkpoint before it is served.
+    pub needed: u16,
+    /// Entries under the newest checkpoint that so many cosigned; `None` if there is none.
+    pub size: Option<u64>,
+    /// Each of them.
+    pub witnesses: Vec<WitnessStatus>,
+}
+
+/// An outside witness as a node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct WitnessStatus {
+    /// The name of its key.
+    pub name: String,
+    /// Entries under the newest checkpoint that it cosigned for this node since this was started.
+    pub size: u64,
+    /// When it did, seconds since 1970; 0 if it has not.
+    pub time: u64,
+    /// What keeps it from cosigning; empty if nothing does.
+    pub problem: String,
+    /// True if the problem is that the ledger was rolled back or has two histories.
+    pub contradicts: bool,
 }
 
 /// An agent as a node sees it.

@@ -19,6 +19,7 @@ pub mod enrolment;
 pub mod entry;
 pub mod equivocation;
 pub mod fault;
+pub mod follow;
 pub mod merkle;
 pub mod name;
 pub mod note;
@@ -27,6 +28,7 @@ pub mod proof;
 pub mod receipt;
 pub mod seal;
 pub mod time;
+pub mod witness;
 
 mod base64;
 

@@ -100,6 +100,7 @@ pub struct Witnessed {
 pub struct VerifiedCheckpoint {
     checkpoint: Checkpoint,
     witnessed: Vec<Witnessed>,
+    fresh: Option<UnixSeconds>,
 }
 
 impl VerifiedCheckpoint {
@@ -111,6 +112,13 @@ impl VerifiedCheckpoint {
     /// Every known witness that cosigned, and when.
     pub fn witnessed(&self) -> &[Witnessed] {
         &self.witnessed
+    }
+
+    /// The latest time such that the cosignatures made then or later satisfy the policy without
+    /// the others: how fresh the quorum, not its quickest member, says the checkpoint is. `None`
+    /// if the policy asks for no cosignature.
+    pub fn fresh(&self) -> Option<UnixSeconds> {
+        self.fresh
     }
 }
 
@@ -173,12 +181,16 @@ impl Policy {
                 time_of(index).map(|time| Witnessed { witness, time })
             })
             .collect();
-        let met = self.quorum.as_ref().is_none_or(|quorum| met(quorum, &|w| time_of(w).is_some()));
-        if !met {
+        let since = |since: UnixSeconds| {
+            self.quorum.as_ref().is_none_or(|quorum| met(quorum, &|w| time_of(w) >= Some(since)))
+        };
+        if !since(UnixSeconds(0)) {
             let found = witnessed.into_iter().map(|w| w.witness).collect();
             return Err(TrustError::Quorum { found });
         }
-        Ok(VerifiedCheckpoint { checkpoint, witnessed })
+        let times = witnessed.iter().map(|w| w.time).filter(|time| since(*time));
+        let fresh = self.quorum.as_ref().and_then(|_| times.max());
+        Ok(VerifiedCheckpoint { checkpoint, witnessed, fresh })
     }
 }
 
@@ -216,6 +228,45 @@ pub fn write_policy(
         }
     }
     text
+}
+
+/// A witness outside the ledger, for a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutsideWitness {
+    /// Its key.
+    pub key: VerifierKey,
+    /// Where it takes checkpoints, its submission prefix.
+    pub url: String,
+}
+
+/// Adds to a policy written by [`write_policy`] that `needed` of these outside witnesses must have
+/// cosigned, too.
+///
+/// # Errors
+/// A witness whose key's name, or key, is taken.
+///
+/// # Panics
+/// If there is no witness, or `needed` is not within 1 and their number.
+pub fn with_outside_witnesses(
+    policy: &str,
+    outside: &[OutsideWitness],
+    needed: usize,
+) -> Result<String, PolicyError> {
+    assert!((1..=outside.len()).contains(&needed), "a quorum is 1 to all witnesses");
+    let inner = |line: &&str| line.starts_with("quorum ");
+    let quorum = policy.lines().find(inner).and_then(|line| line.split_once(' '));
+    let (_, nodes) = quorum.expect("a policy has a quorum");
+    let mut text: String =
+        policy.lines().filter(|line| !inner(line)).map(|line| format!("{line}\n")).collect();
+    for OutsideWitness { key, url } in outside {
+        text += &format!("witness {} {key} {url}\n", key.name());
+    }
+    let names: Vec<&str> = outside.iter().map(|w| w.key.name().as_str()).collect();
+    // No node's name has a '+'.
+    text += &format!("group outside+witnesses {needed} {}\n", names.join(" "));
+    text +=
+        &format!("group nodes+witnesses all {nodes} outside+witnesses\nquorum nodes+witnesses\n");
+    Policy::parse(text.as_bytes()).map(|_| text)
 }
 
 #[derive(Default)]
@@ -398,6 +449,45 @@ mod tests {
         assert_eq!(few, Err(TrustError::Quorum { found: vec!["n0".into(), "n1".into()] }));
         let same_twice = four_nodes().verify(&note(&[&l, &w[0], &w[1], &w[1]]));
         assert!(same_twice.is_err());
+    }
+
+    #[test]
+    fn a_checkpoint_is_as_fresh_as_a_quorum_says_and_no_quicker() {
+        let mut signed = note(&[&log()]);
+        let text = signed.text().to_owned();
+        for (n, time) in [(0, 90), (1, 20), (2, 50), (3, 99)] {
+            signed.put(witness(n).sign(&text, UnixSeconds(time)));
+        }
+        let fresh = |policy: &Policy| policy.verify(&signed).unwrap().fresh();
+        assert_eq!(fresh(&four_nodes()), Some(UnixSeconds(50)));
+        assert_eq!(fresh(&Policy::parse(b"quorum none\n").unwrap()), None);
+    }
+
+    #[test]
+    fn outside_witnesses_are_needed_besides_the_nodes_and_not_instead_of_them() {
+        let nodes: Vec<_> = (0..3).map(|n| (format!("n{n}"), witness(n).vkey().clone())).collect();
+        let own = write_policy(&[log().vkey().clone()], &nodes, 2);
+        let outside = |n: u8| OutsideWitness {
+            key: signer(&format!("w.example/{n}"), SignatureType::CosignatureV1, 40 + n)
+                .vkey()
+                .clone(),
+            url: "https://w.example".into(),
+        };
+        let with =
+            |witnesses: &[OutsideWitness], needed| with_outside_witnesses(&own, witnesses, needed);
+        let text = with(&[outside(0), outside(1)], 1).unwrap();
+        let policy = Policy::parse(text.as_bytes()).unwrap();
+        let w = |n: u8| signer(&format!("w.example/{n}"), SignatureType::CosignatureV1, 40 + n);
+        let check = |signers: &[&NoteSigner]| policy.verify(&note(signers)).is_ok();
+        let (l, n) = (log(), [witness(0), witness(1), witness(2)]);
+        assert!(check(&[&l, &n[0], &n[2], &w(1)]));
+        assert!(!check(&[&l, &n[0], &n[1], &n[2]]), "nobody outside");
+        assert!(!check(&[&l, &n[0], &w(0), &w(1)]), "too few nodes");
+        let taken = OutsideWitness { key: witness(0).vkey().clone(), ..outside(0) };
+        assert_eq!(with(&[taken], 1).unwrap_err().problem, PolicyProblem::DuplicateKey);
+        assert!(with(&[outside(0), outside(0)], 1).is_err());
+        let one = write_policy(&[log().vkey().clone()], &nodes[..1], 1);
+        assert!(with_outside_witnesses(&one, &[outside(0)], 1).is_ok());
     }
 
     #[test]

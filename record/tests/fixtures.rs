@@ -19,15 +19,17 @@ use logseal_record::{
     enrolment::Enrolment,
     entry::{Built, Enterprise, Entry, Field, Header, LogElement, Message, restore},
     equivocation::{Equivocation, EquivocationKind, Statement, VOTE_DOMAIN},
+    follow::{Follower, History},
     merkle::{
-        EntryIndex, Frontier, NodeId, NodeSource, inclusion_proof, leaf_hash, node_hash,
-        range_proof, root,
+        EntryIndex, Frontier, NodeId, NodeSource, consistency_proof, inclusion_proof, leaf_hash,
+        node_hash, range_proof, root,
     },
     note::{NoteSigner, SignatureType, SignedNote},
     policy::{Policy, write_policy},
     proof::TlogProof,
     receipt::Receipt,
     seal::agent_vkey,
+    witness::AddCheckpoint,
 };
 use zeroize::Zeroizing;
 
@@ -361,6 +363,28 @@ fn an_equivocation_of_today_convicts_in_ten_years() {
     assert_eq!(read.verify(), Ok(()));
     let entry = fixtures().read("entry-equivocation");
     assert_eq!(Equivocation::from_entry(&Entry::parse(&entry).unwrap()), Some(read));
+}
+
+/// What a node asks an outside witness that saw the first two entries, and what a monitor of the
+/// example remembers.
+#[test]
+fn who_looks_from_outside_reads_and_remembers_the_same_in_ten_years() {
+    let (pinned, entries) = (fixtures(), ledger());
+    let leaves = Leaves::of(&entries);
+    let Ok(proof) = consistency_proof(&leaves, TreeSize(2), leaves.size());
+    let request = AddCheckpoint { old: TreeSize(2), proof, checkpoint: checkpoint() };
+    pinned.pin("add-checkpoint", request.to_string().as_bytes());
+    assert_eq!(AddCheckpoint::parse(&pinned.read("add-checkpoint")).unwrap(), request);
+
+    let (mut follower, mut found) = (Follower::new(origin()), vec![]);
+    let signed = |_: &Origin, enrolment: &Enrolment| !enrolment.signature.is_empty();
+    entries.iter().for_each(|entry| follower.push(entry, &signed, &mut found));
+    assert_eq!(found, []);
+    let mut history = History { follower, seen: vec![], notes: vec![] };
+    history.note_seen("node1.city.example:7580", &checkpoint());
+    history.keep(&checkpoint());
+    pinned.pin_hex("monitor-state.hex", &history.encode());
+    assert_eq!(History::decode(&pinned.read_hex("monitor-state.hex")).unwrap(), history);
 }
 
 /// Fenced blocks whose info string is `text fixture=NAME` show that fixture, whole.

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod exit;
+pub mod http;
 pub mod keys;
 pub mod logging;
 pub mod members;

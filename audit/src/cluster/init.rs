@@ -1,12 +1,15 @@
 //! Writing the folders of a new ledger.
 
 use super::{
-    node::{NodePlan, make_members, quoted, tls_below, tls_table},
+    node::{NodePlan, WitnessPlan, make_members, quoted, tls_below, tls_table},
     readme,
 };
 use crate::output::{Failure, fail};
 use certs::{CA_DAYS, Pki, Request, Timestamp, Validity};
-use record::{AgentName, Origin};
+use record::{
+    AgentName, Origin,
+    policy::{OutsideWitness, with_outside_witnesses},
+};
 use service::members::{FaultModel, Members, RESERVED};
 use std::{
     collections::BTreeSet,
@@ -35,6 +38,8 @@ pub struct Plan {
     pub days: u32,
     /// Where an agent's folder will be on its server.
     pub config_dir: PathBuf,
+    /// Outside witnesses.
+    pub witnesses: Vec<WitnessPlan>,
 }
 
 /// What was made.
@@ -42,6 +47,8 @@ pub struct Plan {
 pub struct Made {
     /// The nodes with their keys.
     pub members: Members,
+    /// The policy that asks for outside witnesses, if there are any.
+    pub audit_policy: Option<String>,
 }
 
 /// Makes `dir`, which must not hold anything, and all that [`Plan`] asks for in it. The folder is
@@ -60,19 +67,37 @@ pub fn init(dir: &Path, plan: &Plan) -> Result<Made, Failure> {
         make_dir(&dir.join(node.name.as_str()), 0o755)?;
     }
     let members = make_members(&plan.origin, plan.fault_model, &plan.nodes, keys)?;
+    let audit_policy = audit_policy(&members.policy(), &plan.witnesses)?;
     for node in &plan.nodes {
         folder.node(&pki, node, &members)?;
     }
     for (role, name) in [("operator", "operator"), ("auditor", "auditor")] {
-        folder.person(&pki, role, name, &members)?;
+        folder.person(&pki, role, name, &members, audit_policy.as_deref())?;
     }
     for agent in &plan.agents {
         folder.agent(&pki, agent, &members)?;
     }
     write(&dir.join("members.toml"), &members.to_toml())?;
     write(&dir.join("policy"), &members.policy())?;
+    if let Some(policy) = &audit_policy {
+        write(&dir.join("audit-policy"), policy)?;
+    }
     write(&dir.join("README.txt"), &readme::text(dir, plan, &members))?;
-    Ok(Made { members })
+    Ok(Made { members, audit_policy })
+}
+
+/// The policy with the outside witnesses, by the rule that nodes apply unless configured otherwise.
+fn audit_policy(policy: &str, witnesses: &[WitnessPlan]) -> Result<Option<String>, Failure> {
+    if witnesses.is_empty() {
+        return Ok(None);
+    }
+    let outside = |witness: &WitnessPlan| OutsideWitness {
+        key: witness.vkey.clone(),
+        url: witness.url.to_string(),
+    };
+    let outside: Vec<OutsideWitness> = witnesses.iter().map(outside).collect();
+    let policy = with_outside_witnesses(policy, &outside, outside.len() / 2 + 1);
+    policy.map(Some).map_err(|error| Failure(format!("--witness: {}", error.problem)))
 }
 
 struct Folder<'a> {
@@ -117,15 +142,32 @@ impl Folder<'_> {
     }
 
     /// A folder for a person; its client.toml works wherever the folder is.
-    fn person(&self, pki: &Pki, role: &str, name: &str, members: &Members) -> Result<(), Failure> {
+    fn person(
+        &self,
+        pki: &Pki,
+        role: &str,
+        name: &str,
+        members: &Members,
+        audit_policy: Option<&str>,
+    ) -> Result<(), Failure> {
         let folder = self.dir.join(role);
         make_dir(&folder, 0o700)?;
         self.issue(pki, self.request(role, name)?, &folder, name)?;
         write(&folder.join("policy"), &members.policy())?;
+        let policy = match audit_policy.filter(|_| role == "auditor") {
+            None => "policy",
+            Some(policy) => {
+                write(&folder.join("audit-policy"), policy)?;
+                "audit-policy"
+            }
+        };
+        let https: Vec<String> = members.nodes().iter().map(|node| quoted(&node.https)).collect();
         let text = format!(
             "# For 'logseal … --config FILE'. Paths are relative to this file.\n\
-             nodes = {}\npolicy = \"policy\"\n\n{}",
+             nodes = {}\nhttps = [{}]\npolicy = {}\n\n{}",
             addresses(members),
+            https.join(", "),
+            quoted(policy),
             tls_table(&tls_below(Path::new(""), name)),
         );
         write(&folder.join("client.toml"), &text)
@@ -169,7 +211,7 @@ fn addresses(members: &Members) -> String {
 
 /// Every node can have a folder of its own beside the others, and a line in a policy.
 fn check_names(nodes: &[NodePlan]) -> Result<(), Failure> {
-    let taken = ["pki", "policy", "operator", "auditor", "members.toml"];
+    let taken = ["pki", "policy", "audit-policy", "operator", "auditor", "members.toml"];
     let mut seen = BTreeSet::new();
     for name in nodes.iter().map(|node| node.name.as_str()) {
         if taken.contains(&name) || RESERVED.contains(&name) || name.starts_with("agent-") {

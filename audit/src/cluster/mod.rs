@@ -8,14 +8,17 @@ mod node;
 mod readme;
 
 pub use init::{Made, Plan, init};
-pub use node::{NodePlan, Ports, make_members, quoted};
+pub use node::{NodePlan, Ports, WitnessPlan, make_members, quoted, witness_tables};
 
 use crate::output::{Failure, Outcome, fail};
 use certs::{Host, LEAF_DAYS, MAX_DAYS};
 use clap::{Args, Subcommand, builder::RangedU64ValueParser};
-use record::{AgentName, NodeName, Origin};
+use record::{AgentName, NodeName, Origin, note::VkeyError};
 use serde_json::{Value, json};
-use service::members::{FaultModel, MAX_NODES};
+use service::{
+    http::UrlError,
+    members::{FaultModel, MAX_NODES},
+};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -68,6 +71,13 @@ struct InitArgs {
     /// Agents to make a configuration and certificate for
     #[arg(long = "agent", value_name = "NAME", num_args = 1..)]
     agents: Vec<AgentName>,
+    /// An outside witness that the nodes ask, as 'logseal witness init' prints it; can be repeated
+    #[arg(long = "witness", num_args = 2, value_names = ["URL", "VKEY"])]
+    witnesses: Vec<String>,
+    /// On the nodes' machines, the authorities of which the witnesses' certificates must be
+    /// [default: the system's]
+    #[arg(long, value_name = "FILE", requires = "witnesses")]
+    witness_ca: Option<PathBuf>,
     /// Where a node keeps its data
     #[arg(long, value_name = "DIR", default_value = "/var/lib/logseal-ledger")]
     data_dir: PathBuf,
@@ -99,6 +109,7 @@ fn plan(args: &InitArgs) -> Result<Plan, Failure> {
         let problem = "two nodes have one address: on one machine they fail together";
         return Err(Failure(format!("{problem}; give each its own --address")));
     }
+    let witnesses = witnesses(args)?;
     let mut nodes = Vec::with_capacity(count);
     for index in 0..count {
         let name: NodeName = match args.names.get(index) {
@@ -109,7 +120,8 @@ fn plan(args: &InitArgs) -> Result<Plan, Failure> {
             Some(host) => host.clone(),
             None => name.as_str().parse().map_err(fail)?,
         };
-        nodes.push(NodePlan::on_a_machine(name, host, &args.config_dir, &args.data_dir));
+        let node = NodePlan::on_a_machine(name, host, &args.config_dir, &args.data_dir);
+        nodes.push(NodePlan { witnesses: witnesses.clone(), ..node });
     }
     Ok(Plan {
         origin: args.origin.clone(),
@@ -118,7 +130,21 @@ fn plan(args: &InitArgs) -> Result<Plan, Failure> {
         agents: args.agents.clone(),
         days: args.days,
         config_dir: args.config_dir.clone(),
+        witnesses,
     })
+}
+
+fn witnesses(args: &InitArgs) -> Result<Vec<WitnessPlan>, Failure> {
+    let (pairs, _) = args.witnesses.as_chunks::<2>();
+    let meant = |[url, vkey]: &[String; 2]| {
+        let at = |error: &dyn std::error::Error| Failure(format!("--witness {url}: {error}"));
+        Ok(WitnessPlan {
+            url: url.parse().map_err(|error: UrlError| at(&error))?,
+            vkey: vkey.parse().map_err(|error: VkeyError| at(&error))?,
+            ca: args.witness_ca.clone(),
+        })
+    };
+    pairs.iter().map(meant).collect()
 }
 
 fn report(dir: &Path, plan: &Plan, made: &Made) -> Outcome {
@@ -143,6 +169,9 @@ fn report(dir: &Path, plan: &Plan, made: &Made) -> Outcome {
     line("operator/", "for who enrols agents; 'logseal … --config operator/client.toml'");
     line("auditor/", "for who reads and verifies records");
     line("policy", "for everybody who is to trust this ledger: public keys and the quorum");
+    if !plan.witnesses.is_empty() {
+        line("audit-policy", "for auditors and monitors: asks for the outside witnesses as well");
+    }
     line("members.toml", "the nodes, their addresses and public keys; the same on every node");
     line("README.txt", "the commands to copy all this and to start the nodes");
     text += &format!("next: {shown}/README.txt\n");
@@ -156,6 +185,7 @@ fn report(dir: &Path, plan: &Plan, made: &Made) -> Outcome {
         "nodes": nodes,
         "agents": plan.agents.iter().map(AgentName::as_str).collect::<Vec<_>>(),
         "policy": dir.join("policy"),
+        "audit_policy": made.audit_policy.as_ref().map(|_| dir.join("audit-policy")),
         "members": dir.join("members.toml"),
         "warnings": warnings,
     });

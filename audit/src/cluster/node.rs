@@ -3,9 +3,10 @@
 use crate::output::{Failure, fail};
 use certs::Host;
 use ledger::keys::Keys;
-use record::{NodeName, Origin};
+use record::{NodeName, Origin, note::VerifierKey};
 use service::{
     config::Tls,
+    http::Url,
     members::{FaultModel, Member, Members},
 };
 use std::{
@@ -33,6 +34,28 @@ impl Default for Ports {
     }
 }
 
+/// An outside witness of the new ledger.
+#[derive(Clone, Debug)]
+pub struct WitnessPlan {
+    /// Its submission prefix.
+    pub url: Url,
+    /// Its key.
+    pub vkey: VerifierKey,
+    /// On the nodes' machines, the authorities of which its certificate must be; the system's if
+    /// none is given.
+    pub ca: Option<PathBuf>,
+}
+
+/// The `[[witness]]` tables of a node.
+pub fn witness_tables(witnesses: &[WitnessPlan]) -> String {
+    let table = |witness: &WitnessPlan| {
+        let (url, vkey) = (quoted(&witness.url), quoted(&witness.vkey));
+        let ca = witness.ca.as_ref().map(|ca| format!("ca = {}\n", quoted(ca.display())));
+        format!("\n[[witness]]\nurl = {url}\nvkey = {vkey}\n{}", ca.unwrap_or_default())
+    };
+    witnesses.iter().map(table).collect()
+}
+
 /// How a node is to be configured. All paths are those on its own machine.
 #[derive(Clone, Debug)]
 pub struct NodePlan {
@@ -58,6 +81,10 @@ pub struct NodePlan {
     pub renew_s: u64,
     /// True if checkpoint and hash tiles need no certificate.
     pub open_hashes: bool,
+    /// Outside witnesses that it asks.
+    pub witnesses: Vec<WitnessPlan>,
+    /// How often at most, in seconds.
+    pub witnesses_every_s: u64,
 }
 
 impl NodePlan {
@@ -79,6 +106,8 @@ impl NodePlan {
             min_free_mib: 256,
             renew_s: 60,
             open_hashes: false,
+            witnesses: Vec::new(),
+            witnesses_every_s: 5,
         }
     }
 
@@ -114,7 +143,7 @@ impl NodePlan {
              [keys]\ndir = {}\n\n{}\n\
              [cluster]\nmembers = {}\n\n\
              [listen]\nagents = {}\npeers = {}\nhttps = {}\nmetrics = \"127.0.0.1:{}\"\n\n\
-             [checkpoint]\nrenew_s = {}\n\n[http]\nopen_hashes = {}\n",
+             [checkpoint]\nrenew_s = {}\nwitnesses_every_s = {}\n\n[http]\nopen_hashes = {}\n{}",
             quoted(&self.name),
             quoted(origin),
             quoted(self.store.display()),
@@ -127,7 +156,9 @@ impl NodePlan {
             listen(self.ports.https),
             self.ports.metrics,
             self.renew_s,
+            self.witnesses_every_s,
             self.open_hashes,
+            witness_tables(&self.witnesses),
             name = self.name,
         )
     }

@@ -19,6 +19,7 @@ pub(super) fn text(dir: &Path, plan: &Plan, members: &Members) -> String {
     text += &nodes(plan);
     text += &operate();
     text += &agents(plan);
+    text += &witnesses(plan);
     text += LATER;
     text
 }
@@ -99,6 +100,22 @@ fn agents(plan: &Plan) -> String {
         );
     }
     text
+}
+
+/// What their operators must be given; nothing if there are none.
+fn witnesses(plan: &Plan) -> String {
+    if plan.witnesses.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from(
+        "\nOutside witnesses\n-----------------\n\
+         Send the file policy to the operators of these witnesses, who add its log keys (docs/audit.md);\n\
+         until they have, /checkpoint answers 503, and agents work as ever:\n\n",
+    );
+    for witness in &plan.witnesses {
+        text += &format!("  {}  {}\n", witness.vkey.name(), witness.url);
+    }
+    text + "\nGive audit-policy, not policy, to auditors and monitors.\n"
 }
 
 const LATER: &str = "

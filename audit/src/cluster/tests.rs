@@ -156,3 +156,35 @@ fn a_node_starts_only_with_the_keys_and_the_name_that_the_others_know() {
     let said = check(&path).unwrap_err().to_string();
     assert!(said.contains("log.key is not the key that"), "{said}");
 }
+
+#[test]
+fn outside_witnesses_are_in_every_nodes_configuration_and_in_the_auditors_policy() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, key) = (temp.path().join("new"), temp.path().join("w.key"));
+    let name = "witness.example/w1".parse().unwrap();
+    let kind = record::note::SignatureType::CosignatureV1;
+    let vkey = service::keys::create(&key, &name, kind).unwrap().vkey().to_string();
+    let options = format!("--nodes 4 --witness http://127.0.0.1:7590 {vkey}");
+    let target = format!("{options} --config-dir {}", dir.join("node2").display());
+    let outcome = cluster(&dir, &target).unwrap();
+    assert!(outcome.text.contains("audit-policy"), "{}", outcome.text);
+    let config = Config::load(&dir.join("node2/ledger.toml")).unwrap();
+    assert_eq!(config.witnesses.needed, 1);
+    let readme = std::fs::read_to_string(dir.join("README.txt")).unwrap();
+    assert!(readme.contains("  witness.example/w1  http://127.0.0.1:7590\n"), "{readme}");
+    let audit = std::fs::read_to_string(dir.join("audit-policy")).unwrap();
+    assert_eq!(config.audit_policy(&config.load_keys().unwrap()).unwrap(), audit);
+    assert_eq!(std::fs::read_to_string(dir.join("auditor/audit-policy")).unwrap(), audit);
+    assert_eq!(Policy::parse(audit.as_bytes()).unwrap().witnesses().len(), 5);
+    let client = std::fs::read_to_string(dir.join("auditor/client.toml")).unwrap();
+    assert!(client.contains("policy = \"audit-policy\"") && client.contains(":7580"), "{client}");
+    let agents = std::fs::read_to_string(dir.join("policy")).unwrap();
+    assert_eq!(Policy::parse(agents.as_bytes()).unwrap().witnesses().len(), 4);
+    for bad in [
+        "--witness http://w.example K".to_owned(),
+        "--witness https://w.example K".to_owned(),
+        format!("{options} --witness https://w.example {vkey}"),
+    ] {
+        assert!(cluster(&temp.path().join("bad"), &bad).is_err(), "{bad}");
+    }
+}

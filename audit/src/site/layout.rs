@@ -1,7 +1,7 @@
 //! Files of a site: PKI, keys, policy, configurations.
 
 use super::{Process, Programs, SiteError};
-use crate::cluster::Ports;
+use crate::cluster::{Ports, WitnessPlan};
 use certs::{Host, Pki, Request, Timestamp, Validity};
 use service::members::{FaultModel, MAX_NODES};
 use std::{
@@ -24,11 +24,18 @@ pub struct LedgerOptions {
     pub min_free_mib: u64,
     /// Seconds between renewals of an idle checkpoint.
     pub renew_s: u64,
+    /// Outside witnesses that the nodes ask, every second if they have something new.
+    pub witnesses: Vec<WitnessPlan>,
 }
 
 impl Default for LedgerOptions {
     fn default() -> Self {
-        LedgerOptions { store: "store".into(), min_free_mib: 64, renew_s: 60 }
+        LedgerOptions {
+            store: "store".into(),
+            min_free_mib: 64,
+            renew_s: 60,
+            witnesses: Vec::new(),
+        }
     }
 }
 

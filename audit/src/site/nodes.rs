@@ -6,7 +6,7 @@
 
 use super::{LedgerOptions, Process, Site, SiteError, layout::READY};
 use crate::{
-    cluster::{NodePlan, Ports, make_members, quoted},
+    cluster::{NodePlan, Ports, make_members, quoted, witness_tables},
     output::Failure,
 };
 use certs::Host;
@@ -78,6 +78,13 @@ impl Site {
         format!("[{}]", nodes.join(", "))
     }
 
+    /// Where every node serves checkpoints and tiles, as a TOML array.
+    fn https_addresses(&self) -> String {
+        let address = |index| quoted(self.https_address(index));
+        let nodes: Vec<String> = (0..self.node_count()).map(address).collect();
+        format!("[{}]", nodes.join(", "))
+    }
+
     /// Writes the configuration of every node, makes the keys that are missing, and writes
     /// `policy`, `operator.toml` and `auditor.toml`.
     pub fn configure_nodes(&self, options: &LedgerOptions) -> Result<(), SiteError> {
@@ -127,6 +134,8 @@ impl Site {
             min_free_mib: options.min_free_mib,
             renew_s: options.renew_s,
             open_hashes: true,
+            witnesses: options.witnesses.clone(),
+            witnesses_every_s: 1,
             name,
         }
     }
@@ -137,7 +146,7 @@ impl Site {
             "name = \"node1\"\norigin = \"{ORIGIN}\"\n\
              [store]\ndir = {:?}\nmin_free_mib = {}\n[keys]\ndir = {:?}\n{}\
              [listen]\nagents = \"127.0.0.1:{}\"\nhttps = \"127.0.0.1:{}\"\nmetrics = \"127.0.0.1:{}\"\n\
-             [checkpoint]\nrenew_s = {}\n[http]\nopen_hashes = true\n",
+             [checkpoint]\nrenew_s = {}\nwitnesses_every_s = 1\n[http]\nopen_hashes = true\n{}",
             self.path(&options.store),
             options.min_free_mib,
             self.path("keys"),
@@ -146,6 +155,7 @@ impl Site {
             self.https_port,
             self.ledger_metrics_port,
             options.renew_s,
+            witness_tables(&options.witnesses),
         );
         self.write("ledger.toml", &text)?;
         let policy =
@@ -157,8 +167,9 @@ impl Site {
     fn configure_people(&self) -> Result<(), SiteError> {
         for who in ["operator", "auditor"] {
             let client = format!(
-                "nodes = {}\npolicy = {:?}\n{}",
+                "nodes = {}\nhttps = {}\npolicy = {:?}\n{}",
                 self.agent_addresses(),
+                self.https_addresses(),
                 self.path("policy"),
                 self.tls_table(who, who),
             );

@@ -6,7 +6,7 @@ use crate::{
 };
 use link::{
     Role,
-    message::{ClusterStatus, FromNode, NodeStatus, ToNode},
+    message::{ClusterStatus, FromNode, NodeStatus, ToNode, WitnessesStatus},
 };
 use record::{
     Checkpoint,
@@ -39,6 +39,8 @@ pub struct Answer {
     pub status: NodeStatus,
     /// How it sees the others; `None` for a ledger of one, or a node that does not know the question.
     pub cluster: Option<ClusterStatus>,
+    /// What outside witnesses say to it.
+    pub witnesses: WitnessesStatus,
     /// Its clock minus ours, milliseconds, right within half the time its answer took.
     pub offset_ms: Option<i64>,
     /// Its checkpoint, if it is one.
@@ -110,6 +112,11 @@ async fn ask(
         Ok(_) | Err(_) => None,
     };
     let middle_ms = asked_ms + service::clock::now().0.saturating_sub(asked_ms) / 2;
+    // A node from before there were witnesses hangs up.
+    let witnesses = match connection.ask(&ToNode::Witnesses).await {
+        Ok(FromNode::Witnesses(witnesses)) => witnesses,
+        Ok(_) | Err(_) => WitnessesStatus::default(),
+    };
     let note = SignedNote::parse(status.checkpoint.as_bytes());
     let checkpoint = note.as_ref().ok().and_then(|note| Checkpoint::parse(note.text()).ok());
     let trusted = policy.map(|policy| {
@@ -122,6 +129,7 @@ async fn ask(
         offset_ms: cluster.as_ref().map(|cluster| difference(cluster.clock, middle_ms)),
         status,
         cluster,
+        witnesses,
         checkpoint,
         trusted,
     })

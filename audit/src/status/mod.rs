@@ -9,6 +9,7 @@ mod overview;
 mod row;
 mod show;
 mod single;
+mod witnesses;
 
 use crate::{
     client::ClientArgs,

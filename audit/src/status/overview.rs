@@ -4,9 +4,10 @@
 use super::{
     ask::{Answer, Asked},
     row::{CLOCK_ALARM_MS, Row, Scene, name, off_by, seen_state},
+    witnesses,
 };
 use crate::output::shown;
-use link::message::{AgentStatus, PeerStatus};
+use link::message::{AgentStatus, PeerStatus, WitnessStatus};
 use service::members::FaultModel;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,6 +53,8 @@ pub struct Overview {
     pub rows: Vec<Row>,
     /// Agents, each where it is furthest and connected if it is so to any node.
     pub agents: Vec<AgentStatus>,
+    /// Outside witnesses, each where it is furthest.
+    pub witnesses: Vec<WitnessStatus>,
     /// What contradicts the policy or another node: evidence.
     pub broken: Vec<String>,
     /// What somebody should look at.
@@ -84,6 +87,7 @@ impl Overview {
             proposer: proposing.map(|cluster| name(&cluster.proposer)),
             rows: asked.iter().map(|asked| scene.row(asked)).collect(),
             agents: agents(&answers),
+            witnesses: witnesses::merged(&answers),
             broken: broken(&answers),
             alarms: Vec::new(),
             verdict: Verdict::Healthy,
@@ -185,6 +189,7 @@ fn answer_alarms(answer: &Answer, origin: &str, all: &[&Answer]) -> Vec<String> 
     if !answer.status.accepting {
         alarms.push("REFUSES batches: its disk is full".to_owned());
     }
+    alarms.extend(witnesses::problems(answer, false));
     if let Some(Err(distrust)) = &answer.trusted
         && distrust.too_few
     {
@@ -213,6 +218,8 @@ fn broken(answers: &[&Answer]) -> Vec<String> {
     let mut broken = Vec::new();
     let mut sizes: BTreeMap<(&str, u64), Vec<Rooted>> = BTreeMap::new();
     for answer in answers {
+        let contradicted = witnesses::problems(answer, true);
+        broken.extend(contradicted.map(|said| format!("{}: {said}", name(&answer.name))));
         match (&answer.trusted, &answer.checkpoint) {
             (Some(Err(distrust)), _) if !distrust.too_few => {
                 let problem = shown(distrust.problem.as_bytes(), 300);

@@ -1,6 +1,6 @@
 //! How the one node of a ledger of one is.
 
-use super::ask::Answer;
+use super::{ask::Answer, witnesses};
 use crate::output::{Outcome, shown};
 use record::UnixSeconds;
 use serde_json::json;
@@ -40,12 +40,17 @@ pub(super) fn report(answer: &Answer) -> Outcome {
             agent.records
         );
     }
+    text.extend(answer.witnesses.witnesses.iter().map(witnesses::line));
+    let broken: Vec<String> = witnesses::problems(answer, true).collect();
+    let alarms: Vec<String> = witnesses::problems(answer, false).collect();
+    text.extend(alarms.iter().map(|alarm| format!("alarm  {alarm}\n")));
+    text.extend(broken.iter().map(|broken| format!("{broken}\n")));
     let agents: Vec<_> = status
         .agents
         .iter()
         .map(|a| json!({ "name": a.name, "records": a.records, "sealed": a.sealed, "connected": a.connected }))
         .collect();
-    let healthy = status.accepting && problem.is_none();
+    let healthy = status.accepting && problem.is_none() && broken.is_empty();
     let json = json!({
         "node": status.node,
         "version": status.version,
@@ -56,6 +61,9 @@ pub(super) fn report(answer: &Answer) -> Outcome {
         "cosigned": cosigned,
         "problem": problem,
         "agents": agents,
+        "witnesses": answer.witnesses.witnesses.iter().map(witnesses::json).collect::<Vec<_>>(),
+        "alarms": alarms,
+        "broken": broken,
     });
     let code = if healthy { service::exit::OK } else { service::exit::BROKEN };
     Outcome { text, json, code }

@@ -1,5 +1,7 @@
 use super::*;
-use link::message::{AgentStatus, ClusterStatus, NodeState, NodeStatus, PeerStatus};
+use link::message::{
+    AgentStatus, ClusterStatus, NodeState, NodeStatus, PeerStatus, WitnessStatus, WitnessesStatus,
+};
 use record::{Checkpoint, Hash, Origin, TreeSize};
 use std::slice::from_ref;
 
@@ -60,6 +62,7 @@ fn answer(number: usize, nodes: usize) -> Answer {
             clock: NOW_MS,
             peers: (1..=nodes).filter(|other| *other != number).map(peer).collect(),
         }),
+        witnesses: WitnessesStatus::default(),
         offset_ms: Some(0),
         checkpoint: Some(checkpoint),
         trusted: Some(Ok(vec![NOW - 1; quorum])),
@@ -239,4 +242,33 @@ fn strangers_among_the_nodes_are_named() {
     let said = outcome(&none);
     assert!(said.text.starts_with("no node answered\n"), "{}", said.text);
     assert_eq!(said.code, 1);
+}
+
+#[test]
+fn what_outside_witnesses_say_is_shown_and_a_rollback_is_shouted() {
+    let witness = |size, problem: &str, contradicts| WitnessStatus {
+        name: "witness.example/w1".into(),
+        size,
+        time: NOW - 3,
+        problem: problem.into(),
+        contradicts,
+    };
+    let mut four = asked(4);
+    for asked in &mut four {
+        edit(asked, |a| a.witnesses.witnesses = vec![witness(40, "", false)]);
+    }
+    let said = outcome(&four);
+    let line = "witness witness.example/w1  cosigned 40 entries, 2027-01-15T07:59:57Z\n";
+    assert!(said.text.contains(line) && said.code == 0, "{}", said.text);
+    assert_eq!(said.json["witnesses"][0]["size"], 40);
+    edit(&mut four[1], |a| a.witnesses.witnesses = vec![witness(39, "no answer", false)]);
+    let said = outcome(&four);
+    let alarm = "alarm  node2: outside witness witness.example/w1: no answer\n";
+    assert!(said.text.contains(alarm), "{}", said.text);
+    assert_eq!((said.code, &said.json["verdict"]), (0, &"degraded".into()));
+    edit(&mut four[2], |a| a.witnesses.witnesses = vec![witness(30, "it has seen 40", true)]);
+    let said = outcome(&four);
+    let shout = "node3: ROLLBACK OR FORK: outside witness witness.example/w1: it has seen 40\n";
+    assert!(said.text.contains(shout) && said.code == 1, "{}", said.text);
+    assert!(said.text.contains("CONTRADICTS"), "{}", said.text);
 }

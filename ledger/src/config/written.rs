@@ -22,6 +22,8 @@ pub(super) struct Written {
     pub(super) http: Http,
     #[serde(default)]
     pub(super) scrub: Scrub,
+    #[serde(default)]
+    pub(super) witness: Vec<Witness>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -59,6 +61,16 @@ pub(super) struct Listen {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Checkpoint {
     pub(super) renew_s: u64,
+    pub(super) witnesses: Option<usize>,
+    pub(super) witnesses_every_s: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Witness {
+    pub(super) url: String,
+    pub(super) vkey: String,
+    pub(super) ca: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -88,7 +100,7 @@ impl Default for Listen {
 
 impl Default for Checkpoint {
     fn default() -> Self {
-        Checkpoint { renew_s: 60 }
+        Checkpoint { renew_s: 60, witnesses: None, witnesses_every_s: 5 }
     }
 }
 

@@ -190,6 +190,10 @@ impl Session<'_> {
                 let status = self.context.view.store();
                 self.answer(FromNode::Store(status)).await
             }
+            ToNode::Witnesses if role.may_read_records() => {
+                let status = self.context.view.witnesses().unwrap_or_default();
+                self.answer(FromNode::Witnesses((*status).clone())).await
+            }
             _ => {
                 let message = format!("a certificate with the role '{role}' does not allow this");
                 self.refuse(RefusalCode::Role, message).await
@@ -291,8 +295,15 @@ impl Session<'_> {
             let message = "the node has not heard yet that a quorum stands behind a checkpoint";
             return self.refuse(RefusalCode::Busy, format!("{message}: ask again")).await;
         };
+        // Under the checkpoint that auditors get, so that it holds under their policy, unless the
+        // record is newer than that.
+        let served = self.context.view.served().ok().filter(|served| *served != checkpoint);
         let read = tokio::task::spawn_blocking(move || {
-            store.record(&agent, EntryIndex(n), key, &checkpoint)
+            let prove = |under: &_| store.record(&agent, EntryIndex(n), key, under);
+            match served.as_ref().map(prove).transpose()?.flatten() {
+                Some(evidence) => Ok(Some(evidence)),
+                None => prove(&checkpoint),
+            }
         });
         match read.await.map_err(|_| SessionError::Stopping)? {
             Ok(Some(evidence)) => self.answer(FromNode::Record(Box::new(evidence))).await,
@@ -308,14 +319,15 @@ impl Session<'_> {
     }
 
     async fn status(&mut self) -> Result<(), SessionError> {
-        let (view, head) = (&self.context.view, self.context.view.head());
+        let view = &self.context.view;
         let (height, size) = view.tip();
+        let served = view.served().ok().or_else(|| view.head().checkpoint.clone());
         let status = NodeStatus {
             node: view.name.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             height: height.0,
             size: size.0,
-            checkpoint: head.checkpoint.as_ref().map(ToString::to_string).unwrap_or_default(),
+            checkpoint: served.map(|note| note.to_string()).unwrap_or_default(),
             agents: view.agents(),
             disk_free: service::disk::free_bytes(&self.context.dir).unwrap_or_default(),
             accepting: view.accepting(),

@@ -22,7 +22,7 @@ use crate::{
 };
 use answers::Answers;
 use link::message::FromNode;
-use record::{AgentName, Hash, NodeName, enrolment::Enrolment, note::SignedNote};
+use record::{AgentName, Checkpoint, Hash, NodeName, enrolment::Enrolment, note::SignedNote};
 use replica::{EngineError, Message, Now, Pending, Replica, Ticks};
 use service::signals::Shutdown;
 use std::{
@@ -200,9 +200,13 @@ impl Node {
         let (sender, commands) = mpsc::channel(QUEUE);
         let (state, members) = (replica.state(), replica.members());
         let own = members.get(replica.own()).name.clone();
-        // Without a checkpoint beside it the store is not complete.
-        let unflushed = (published.is_none() && state.height.0 > 0).then_some(begun);
-        let head = Head { height: state.height, size: state.tree.size(), checkpoint: published };
+        // An older one than the store is at would be a step back behind what was served before.
+        let size = state.tree.size();
+        let newest = published
+            .filter(|note| Checkpoint::parse(note.text()).is_ok_and(|kept| kept.size == size));
+        // Without a newest checkpoint beside it the store is not complete.
+        let unflushed = (newest.is_none() && state.height.0 > 0).then_some(begun);
+        let head = Head { height: state.height, size, checkpoint: newest };
         let view = Arc::new(View::new(own, head, state.agents.clone()));
         let node = Node {
             replica,

@@ -32,6 +32,7 @@ use crate::{
 
 use super::{
     provider,
+    public::ANY,
     stamp::Stamp,
     warning::{EXPIRY_WARNING_DAYS, Warning},
 };
@@ -182,7 +183,14 @@ impl TlsFiles {
         files.into_iter().flatten().map(|path| Stamp::of(path)).collect()
     }
 
-    fn load_roots(&self) -> Result<Arc<RootCertStore>, FilesError> {
+    /// Our certificate and key alone.
+    pub(super) fn load_own(&self) -> Result<Arc<CertifiedKey>, FilesError> {
+        let chain = self.load_chain()?;
+        self.check_leaf(&chain[0], ANY, super::reload::now())?;
+        Ok(Arc::new(self.load_key(chain)?))
+    }
+
+    pub(super) fn load_roots(&self) -> Result<Arc<RootCertStore>, FilesError> {
         let fail = |problem| FilesError::new(FileKind::Ca, &self.ca, problem);
         let bytes = read(&self.ca, MAX_PEM_BYTES).map_err(fail)?;
         let mut roots = RootCertStore::empty();

@@ -20,6 +20,7 @@
 mod files;
 mod handshake;
 mod problem;
+mod public;
 mod reload;
 mod settings;
 mod stamp;
@@ -29,6 +30,7 @@ mod warning;
 pub use files::{Credentials, FileKind, FileProblem, FilesError, TlsFiles};
 pub use handshake::{accept, accept_optional, connect};
 pub use problem::{Fault, HandshakeError, Problem};
+pub use public::{PublicClient, PublicServer};
 pub use reload::{ReloadingClient, ReloadingServer};
 pub use settings::{ClientSettings, ServerSettings};
 pub use tokio_rustls::TlsStream;

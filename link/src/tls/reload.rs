@@ -270,7 +270,7 @@ impl<C> fmt::Debug for Current<C> {
 }
 
 /// The machine's clock, as rustls reads it too.
-fn now() -> UnixSeconds {
+pub(super) fn now() -> UnixSeconds {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     UnixSeconds(since.unwrap_or_default().as_secs())
 }

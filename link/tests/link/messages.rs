@@ -20,6 +20,7 @@ fn requests() -> Vec<Vec<u8>> {
         ToNode::Ping,
         ToNode::Cluster,
         ToNode::Store,
+        ToNode::Witnesses,
     ];
     messages.iter().map(|message| to_bytes(message).unwrap()).collect()
 }

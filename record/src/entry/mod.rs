@@ -10,7 +10,9 @@ mod parse;
 mod restore;
 
 pub use build::{Built, Field, Header, LogElement, Part, push_element, push_param};
-pub use parse::{Element, Entry, EntryError, Kind, Message, Sd, is_record_of, parse_priority};
+pub use parse::{
+    Element, Entry, EntryError, Kind, Message, Sd, is_record_of, parse_priority, record_of,
+};
 pub use restore::{RestoreError, Restored, restore};
 
 /// The most bytes of an entry: its length is a 16-bit number in an entry bundle.

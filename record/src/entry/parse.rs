@@ -248,6 +248,23 @@ pub fn is_record_of(bytes: &[u8], agent: &AgentName, n: u64) -> bool {
         .is_some_and(|rest| rest.starts_with(b"\" source=\""))
 }
 
+/// Whose record `bytes` are, and its number, if [`is_record_of`] finds them to be one.
+pub fn record_of(bytes: &[u8]) -> Option<(AgentName, u64)> {
+    let mut at = 0;
+    for _ in 0..6 {
+        at += bytes[at..].iter().position(|b| *b == b' ')? + 1;
+    }
+    let quoted = |bytes: &'_ [u8]| bytes.iter().take(64).position(|b| *b == b'"');
+    let rest = bytes[at..].strip_prefix(b"[log@")?;
+    let digits = rest.iter().take(10).take_while(|b| b.is_ascii_digit()).count();
+    let rest = rest[digits..].strip_prefix(b" agent=\"")?;
+    let (agent, rest) = rest.split_at(quoted(rest)?);
+    let rest = rest.strip_prefix(b"\" n=\"")?;
+    let agent: AgentName = std::str::from_utf8(agent).ok()?.parse().ok()?;
+    let n: u64 = std::str::from_utf8(&rest[..quoted(rest)?]).ok()?.parse().ok()?;
+    is_record_of(bytes, &agent, n).then_some((agent, n))
+}
+
 /// PRI at the front (RFC 5424, section 6.2.1): its value and its length with the angle brackets.
 pub fn parse_priority(bytes: &[u8]) -> Option<(u8, usize)> {
     let rest = bytes.strip_prefix(b"<")?;

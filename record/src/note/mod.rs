@@ -140,12 +140,16 @@ impl SignedNote {
 impl std::fmt::Display for SignedNote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{}", self.text)?;
-        for signature in &self.signatures {
-            let mut bytes = signature.id.0.to_be_bytes().to_vec();
-            bytes.extend_from_slice(&signature.bytes);
-            writeln!(f, "\u{2014} {} {}", signature.name, base64::encode(&bytes))?;
-        }
-        Ok(())
+        self.signatures.iter().try_for_each(|signature| writeln!(f, "{signature}"))
+    }
+}
+
+impl std::fmt::Display for NoteSignature {
+    /// The signature line, without its newline.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut bytes = self.id.0.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&self.bytes);
+        write!(f, "\u{2014} {} {}", self.name, base64::encode(&bytes))
     }
 }
 
