@@ -6,7 +6,7 @@ use crate::{
 };
 use link::{
     Role,
-    message::{ClusterStatus, FromNode, NodeStatus, ToNode, WitnessesStatus},
+    message::{ClusterStatus, FromNode, NodeStatus, StoreStatus, ToNode, WitnessesStatus},
 };
 use record::{
     Checkpoint,
@@ -41,6 +41,8 @@ pub struct Answer {
     pub cluster: Option<ClusterStatus>,
     /// What outside witnesses say to it.
     pub witnesses: WitnessesStatus,
+    /// What it found in its store.
+    pub store: StoreStatus,
     /// Its clock minus ours, milliseconds, right within half the time its answer took.
     pub offset_ms: Option<i64>,
     /// Its checkpoint, if it is one.
@@ -117,6 +119,10 @@ async fn ask(
         Ok(FromNode::Witnesses(witnesses)) => witnesses,
         Ok(_) | Err(_) => WitnessesStatus::default(),
     };
+    let store = match connection.ask(&ToNode::Store).await {
+        Ok(FromNode::Store(store)) => store,
+        Ok(_) | Err(_) => StoreStatus::default(),
+    };
     let note = SignedNote::parse(status.checkpoint.as_bytes());
     let checkpoint = note.as_ref().ok().and_then(|note| Checkpoint::parse(note.text()).ok());
     let trusted = policy.map(|policy| {
@@ -130,6 +136,7 @@ async fn ask(
         status,
         cluster,
         witnesses,
+        store,
         checkpoint,
         trusted,
     })

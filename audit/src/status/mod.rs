@@ -9,6 +9,7 @@ mod overview;
 mod row;
 mod show;
 mod single;
+mod stores;
 mod witnesses;
 
 use crate::{

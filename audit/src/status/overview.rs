@@ -4,10 +4,10 @@
 use super::{
     ask::{Answer, Asked},
     row::{CLOCK_ALARM_MS, Row, Scene, name, off_by, seen_state},
-    witnesses,
+    stores, witnesses,
 };
 use crate::output::shown;
-use link::message::{AgentStatus, PeerStatus, WitnessStatus};
+use link::message::{AgentStatus, PeerStatus, StoreStatus, WitnessStatus};
 use service::members::FaultModel;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,6 +53,8 @@ pub struct Overview {
     pub rows: Vec<Row>,
     /// Agents, each where it is furthest and connected if it is so to any node.
     pub agents: Vec<AgentStatus>,
+    /// What each node that answered found in its store, by its name.
+    pub stores: BTreeMap<String, StoreStatus>,
     /// Outside witnesses, each where it is furthest.
     pub witnesses: Vec<WitnessStatus>,
     /// What contradicts the policy or another node: evidence.
@@ -87,6 +89,7 @@ impl Overview {
             proposer: proposing.map(|cluster| name(&cluster.proposer)),
             rows: asked.iter().map(|asked| scene.row(asked)).collect(),
             agents: agents(&answers),
+            stores: answers.iter().map(|a| (name(&a.name), a.store.clone())).collect(),
             witnesses: witnesses::merged(&answers),
             broken: broken(&answers),
             alarms: Vec::new(),
@@ -190,6 +193,7 @@ fn answer_alarms(answer: &Answer, origin: &str, all: &[&Answer]) -> Vec<String> 
         alarms.push("REFUSES batches: its disk is full".to_owned());
     }
     alarms.extend(witnesses::problems(answer, false));
+    alarms.extend(stores::problem(&answer.store));
     if let Some(Err(distrust)) = &answer.trusted
         && distrust.too_few
     {

@@ -3,7 +3,7 @@
 use super::{
     overview::{Overview, Verdict},
     row::Row,
-    witnesses,
+    stores, witnesses,
 };
 use crate::output::{Outcome, shown};
 use link::message::AgentStatus;
@@ -25,6 +25,7 @@ pub(super) fn outcome(overview: &Overview) -> Outcome {
     };
     text += &table(overview);
     text.extend(overview.agents.iter().map(agent_line));
+    text.extend(overview.stores.iter().filter_map(|(node, store)| stores::line(node, store)));
     text.extend(overview.witnesses.iter().map(witnesses::line));
     text.extend(overview.alarms.iter().map(|alarm| format!("alarm  {alarm}\n")));
     text.extend(overview.broken.iter().map(|broken| format!("{broken}\n")));
@@ -123,6 +124,7 @@ fn json(overview: &Overview) -> Value {
         "proposer": overview.proposer,
         "nodes": overview.rows.iter().map(row_json).collect::<Vec<_>>(),
         "agents": agents,
+        "stores": overview.stores.iter().map(|(node, store)| (node.clone(), stores::json(store))).collect::<serde_json::Map<_, _>>(),
         "witnesses": overview.witnesses.iter().map(witnesses::json).collect::<Vec<_>>(),
         "alarms": overview.alarms,
         "broken": overview.broken,

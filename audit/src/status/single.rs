@@ -1,6 +1,6 @@
 //! How the one node of a ledger of one is.
 
-use super::{ask::Answer, witnesses};
+use super::{ask::Answer, row::name, stores, witnesses};
 use crate::output::{Outcome, shown};
 use record::UnixSeconds;
 use serde_json::json;
@@ -42,7 +42,9 @@ pub(super) fn report(answer: &Answer) -> Outcome {
     }
     text.extend(answer.witnesses.witnesses.iter().map(witnesses::line));
     let broken: Vec<String> = witnesses::problems(answer, true).collect();
-    let alarms: Vec<String> = witnesses::problems(answer, false).collect();
+    text.extend(stores::line(&name(&answer.name), &answer.store));
+    let damaged = stores::problem(&answer.store);
+    let alarms: Vec<String> = witnesses::problems(answer, false).chain(damaged.clone()).collect();
     text.extend(alarms.iter().map(|alarm| format!("alarm  {alarm}\n")));
     text.extend(broken.iter().map(|broken| format!("{broken}\n")));
     let agents: Vec<_> = status
@@ -50,7 +52,7 @@ pub(super) fn report(answer: &Answer) -> Outcome {
         .iter()
         .map(|a| json!({ "name": a.name, "records": a.records, "sealed": a.sealed, "connected": a.connected }))
         .collect();
-    let healthy = status.accepting && problem.is_none() && broken.is_empty();
+    let healthy = status.accepting && problem.is_none() && broken.is_empty() && damaged.is_none();
     let json = json!({
         "node": status.node,
         "version": status.version,
@@ -61,6 +63,7 @@ pub(super) fn report(answer: &Answer) -> Outcome {
         "cosigned": cosigned,
         "problem": problem,
         "agents": agents,
+        "store": stores::json(&answer.store),
         "witnesses": answer.witnesses.witnesses.iter().map(witnesses::json).collect::<Vec<_>>(),
         "alarms": alarms,
         "broken": broken,

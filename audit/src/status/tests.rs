@@ -1,6 +1,7 @@
 use super::*;
 use link::message::{
-    AgentStatus, ClusterStatus, NodeState, NodeStatus, PeerStatus, WitnessStatus, WitnessesStatus,
+    AgentStatus, ClusterStatus, NodeState, NodeStatus, PeerStatus, StoreStatus, WitnessStatus,
+    WitnessesStatus,
 };
 use record::{Checkpoint, Hash, Origin, TreeSize};
 use std::slice::from_ref;
@@ -63,6 +64,7 @@ fn answer(number: usize, nodes: usize) -> Answer {
             peers: (1..=nodes).filter(|other| *other != number).map(peer).collect(),
         }),
         witnesses: WitnessesStatus::default(),
+        store: StoreStatus::default(),
         offset_ms: Some(0),
         checkpoint: Some(checkpoint),
         trusted: Some(Ok(vec![NOW - 1; quorum])),
@@ -271,4 +273,28 @@ fn what_outside_witnesses_say_is_shown_and_a_rollback_is_shouted() {
     let shout = "node3: ROLLBACK OR FORK: outside witness witness.example/w1: it has seen 40\n";
     assert!(said.text.contains(shout) && said.code == 1, "{}", said.text);
     assert!(said.text.contains("CONTRADICTS"), "{}", said.text);
+}
+
+#[test]
+fn what_was_found_in_a_store_and_mended_is_shown() {
+    let mut four = asked(4);
+    let whole = StoreStatus {
+        scrubbed: NOW - 60,
+        blocks: 12,
+        mended: vec![("block".into(), 14), ("tree".into(), 2)],
+        ..StoreStatus::default()
+    };
+    edit(&mut four[2], |a| a.store = whole.clone());
+    let said = outcome(&four);
+    let line = "store node3  whole, looked at 2027-01-15T07:59:00Z; mended since the start: 14 block, 2 tree\n";
+    assert!(said.text.contains(line) && !said.text.contains("store node1"), "{}", said.text);
+    assert_eq!((said.code, &said.json["verdict"]), (0, &"healthy".into()));
+    assert_eq!(said.json["stores"]["node3"]["mended"]["block"], 14);
+    let faults = vec![("damaged".into(), 1)];
+    let damaged = StoreStatus { faults, first_fault: "x.seg: entry 7".into(), ..whole };
+    edit(&mut four[2], |a| a.store = damaged);
+    let said = outcome(&four);
+    let alarm = "alarm  node3: its store is damaged (1 damaged): x.seg: entry 7\n";
+    assert!(said.text.contains(alarm), "{}", said.text);
+    assert_eq!((said.code, &said.json["verdict"]), (0, &"degraded".into()));
 }

@@ -183,6 +183,12 @@ fn damage_that_happens_while_a_node_runs_is_found_and_mended_while_it_runs() {
     let said = cluster.nodes[HURT].log_text();
     assert!(said.contains("are there again, from other nodes"), "{said}");
     assert!(said.contains(&sealed[0].display().to_string()), "the file is named: {said}");
+    wait_for("a status that says so", || {
+        let stores = cluster.overview().stores;
+        let store = &stores[cluster.site.node_name(HURT).as_str()];
+        let mended = store.mended.iter().any(|(kind, count)| kind == "block" && *count > 1);
+        (mended && store.faults.is_empty()).then_some(())
+    });
     cluster.wait_settled(&ALL);
     cluster.assert_complete(&ALL);
 }
