@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Packages, and a file that shows that each is there.
-const NEEDED: [(&str, &[&str]); 10] = [
+const NEEDED: [(&str, &[&str]); 11] = [
     ("curl", &["/usr/bin/curl"]),
     ("iproute2", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"]),
     ("logrotate", &["/usr/sbin/logrotate"]),

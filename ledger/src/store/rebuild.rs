@@ -209,14 +209,36 @@ fn last_good(
     let mut frontier = Frontier::default();
     while bad.0 - good.0 > 1 {
         let middle = Height(good.0 + (bad.0 - good.0) / 2);
-        let header = read_block(blocks, middle)?.header;
+        // Damage in front of what is hashed again is none of this search's business: the next block will do.
+        let Some(header) = next_readable(blocks, middle, bad)? else {
+            bad = middle;
+            continue;
+        };
         let found = (header.size <= trusted).then(|| tree.frontier(header.size));
         match found {
-            Some(Ok(found)) if found.root() == header.root => (good, frontier) = (middle, found),
+            Some(Ok(found)) if found.root() == header.root => {
+                (good, frontier) = (header.height, found);
+            }
             _ => bad = middle,
         }
     }
     Ok((good, frontier))
+}
+
+/// The header of the first block from `from` on, and before `end`, that can be read.
+fn next_readable(
+    blocks: &Reader,
+    from: Height,
+    end: Height,
+) -> Result<Option<BlockHeader>, StoreError> {
+    for height in (from.0..end.0).map(Height) {
+        match read_block(blocks, height) {
+            Ok(block) => return Ok(Some(block.header)),
+            Err(StoreError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// The leaf hashes of a block's entries.

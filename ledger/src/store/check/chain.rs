@@ -18,6 +18,7 @@ use record::{
 use replica::{Members, Params, Placed, verify_certificate};
 use std::{
     collections::BTreeMap,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -53,6 +54,14 @@ struct Log {
     sealed: Option<(TreeSize, Hash, UnixSeconds)>,
 }
 
+/// Blocks that cannot be read, from the first on.
+struct Lost {
+    first: Height,
+    kind: FaultKind,
+    file: PathBuf,
+    problem: String,
+}
+
 /// Looks at a store from its first block on.
 pub struct Checker {
     params: Params,
@@ -68,8 +77,8 @@ pub struct Checker {
     /// Its identifier; nothing while it is not known.
     parent: Option<Hash>,
     frontier: Frontier,
-    /// The block that is missing in front of the next one, and why.
-    lost: Option<(Height, FaultKind, PathBuf, String)>,
+    /// Blocks that are missing in front of the next one, from where on each time, and why.
+    lost: Vec<Lost>,
     /// Upper nodes completed so far, by level file.
     completed: [u64; FILES],
     logs: BTreeMap<AgentName, Log>,
@@ -99,7 +108,7 @@ impl Checker {
             height: Height(0),
             parent: Some(Hash([0; 32])),
             frontier: Frontier::default(),
-            lost: None,
+            lost: Vec::new(),
             completed: [0; FILES],
             logs: BTreeMap::new(),
             totals: Totals::default(),
@@ -153,11 +162,7 @@ impl Checker {
 
     /// Says that all has been looked at: the newest block was the last one.
     pub fn end(&mut self) {
-        if let Some((first, kind, file, problem)) = self.lost.take() {
-            let blocks = (first, self.height);
-            let mend = Some(Mend::Blocks(first.0..self.height.0 + 1));
-            self.push(kind, file, Some(blocks), None, problem, mend);
-        }
+        self.tell_lost(self.height, None);
         self.compare_state();
         let Some(signed) = self.signed.clone() else { return };
         let size = self.frontier.size();
@@ -202,9 +207,7 @@ impl Checker {
 
     /// From this block on, up to the next that can be read, all is lost.
     fn lose(&mut self, first: Height, kind: FaultKind, file: PathBuf, problem: String) {
-        if self.lost.is_none() {
-            self.lost = Some((first, kind, file, problem));
-        }
+        self.lost.push(Lost { first, kind, file, problem });
         (self.height, self.parent) = (first, None);
     }
 
@@ -259,18 +262,30 @@ impl Checker {
 
     /// Says how far the lost blocks reached, and takes what the tree files have of them.
     fn end_lost(&mut self, facts: &BlockFacts) {
-        let Some((first, kind, file, problem)) = self.lost.take() else { return };
+        if self.lost.is_empty() {
+            return;
+        }
         let last = Height(facts.header.height.0 - 1);
         let (start, end) = (self.frontier.size(), TreeSize(facts.header.first.0));
-        let entries = (start < end).then_some(start.0..end.0);
-        let mend = Some(Mend::Blocks(first.0..last.0 + 1));
-        self.push(kind, file, Some((first, last)), entries, problem, mend);
+        self.tell_lost(last, (start < end).then_some(start.0..end.0));
         if start < end {
             self.frontier = self.tree.frontier(end).unwrap_or_else(|_| self.frontier.clone());
             self.recount();
         }
         self.height = last;
         self.logs.values_mut().for_each(|log| log.sealed = None);
+    }
+
+    /// Names what is lost up to `last`. Which of it had which of the entries cannot be told.
+    fn tell_lost(&mut self, last: Height, entries: Option<Range<u64>>) {
+        let lost = std::mem::take(&mut self.lost);
+        let ends: Vec<u64> =
+            lost.iter().skip(1).map(|next| next.first.0).chain([last.0 + 1]).collect();
+        for (Lost { first, kind, file, problem }, end) in lost.into_iter().zip(ends) {
+            let blocks = Some((first, Height(end.saturating_sub(1))));
+            let mend = Some(Mend::Blocks(first.0..end));
+            self.push(kind, file, blocks, entries.clone(), problem, mend);
+        }
     }
 
     /// Where to go on behind a block that does not hold: where the tree files say it ends.
@@ -456,7 +471,7 @@ impl Checker {
         kind: FaultKind,
         file: PathBuf,
         blocks: Option<(Height, Height)>,
-        entries: Option<std::ops::Range<u64>>,
+        entries: Option<Range<u64>>,
         problem: String,
         mend: Option<Mend>,
     ) {

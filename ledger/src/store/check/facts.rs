@@ -94,7 +94,7 @@ pub fn items(params: &Params, segment: &Segment, deep: bool, codec: &mut Codec) 
 pub fn lost_front(blocks: &Reader) -> Option<Item> {
     let last_seq = blocks.first_seq();
     (last_seq > Seq(0)).then(|| {
-        let (segment, kind) = (blocks.dir().to_owned(), DamageKind::Missing);
+        let (segment, kind) = (blocks.dir().join(format!("{:020}.seg", 0)), DamageKind::Missing);
         Item::Lost(Damage { segment, offset: 0, first_seq: Seq(0), last_seq, kind })
     })
 }
