@@ -339,3 +339,45 @@ fn the_time_of_the_newest_seal_survives_a_restart() {
     drop(spool);
     assert_eq!(open(dir.path()).unwrap().log().sealed, sealed, "seals never run backwards");
 }
+
+#[test]
+fn no_bit_that_flips_in_a_spool_costs_a_record_in_silence() {
+    const FLIPS: u64 = 500;
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = established(dir.path());
+    let mut sealer = Sealer::new(spool.log().frontier);
+    for _ in 0..8 {
+        append(&mut spool, &mut sealer, 20);
+    }
+    let all = batches(&spool, Seq(0));
+    spool.close().unwrap();
+    let (mut dice, mut whole, mut named) = (0x2026_u64, 0, 0);
+    for _ in 0..FLIPS {
+        let hurt = snapshot(dir.path());
+        let segment = hurt.path().join("00000000000000000000.seg");
+        let mut bytes = std::fs::read(&segment).unwrap();
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let bit = (dice >> 20) as usize % (bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&segment, bytes).unwrap();
+        match open(hurt.path()) {
+            Ok(spool) => {
+                assert_eq!(batches(&spool, Seq(0)), all, "bit {bit} was lost in silence");
+                whole += 1;
+            }
+            Err(error) => {
+                let said = error.to_string();
+                assert!(said.contains(&hurt.path().display().to_string()), "bit {bit}: {said}");
+                assert!(
+                    said.contains("restore") || said.contains("use the newer program"),
+                    "bit {bit}: {said}"
+                );
+                named += 1;
+            }
+        }
+    }
+    println!(
+        "{FLIPS} bits flipped in a spool, one at a time: {whole} cost nothing, {named} were named"
+    );
+    assert!(named > FLIPS / 2, "most of a spool is records");
+}
