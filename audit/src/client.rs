@@ -85,15 +85,23 @@ impl ClientArgs {
 
     /// Combines options and configuration file.
     pub fn resolve(self) -> Result<Client, Failure> {
-        self.resolve_with(|file| file.nodes.into_iter().flatten().chain(file.node).collect())
+        let nodes = |file: Written| file.nodes.into_iter().flatten().chain(file.node).collect();
+        self.resolve_with(nodes, || missing("node"))
     }
 
     /// The same for who reads checkpoints and tiles: nodes are reached at their HTTPS ports.
     pub fn resolve_https(self) -> Result<Client, Failure> {
-        self.resolve_with(|file| file.https.unwrap_or_default())
+        let problem = "give --node HOST:PORT for the HTTPS port of each node, 7580 unless configured \
+                       otherwise, or 'https' in";
+        let missing = || Failure(format!("{problem} {DEFAULT_CONFIG} (see --config)"));
+        self.resolve_with(|file| file.https.unwrap_or_default(), missing)
     }
 
-    fn resolve_with(self, nodes: fn(Written) -> Vec<String>) -> Result<Client, Failure> {
+    fn resolve_with(
+        self,
+        nodes: fn(Written) -> Vec<String>,
+        no_nodes: impl Fn() -> Failure,
+    ) -> Result<Client, Failure> {
         let path = match &self.config {
             Some(path) => Some(path.clone()),
             None => Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists()),
@@ -105,7 +113,7 @@ impl ClientArgs {
         };
         let nodes = if self.nodes.is_empty() { nodes(file) } else { self.nodes };
         if nodes.is_empty() {
-            return Err(missing("node"));
+            return Err(no_nodes());
         }
         Ok(Client {
             nodes,

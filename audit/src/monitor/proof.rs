@@ -7,10 +7,14 @@ use record::{
     Hash, TreeSize,
     merkle::{NodeId, NodeSource, consistency_proof, node_hash, root, verify_consistency},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::timeout;
 
 /// Levels that a tile spans.
 const STRIDE: u8 = 8;
+/// How long a node may take for the tiles of one proof: one that dawdles must not blind us to the
+/// others.
+const LIMIT: Duration = Duration::from_secs(60);
 /// The most tiles that one proof needs: those on both trees' right edges, 8 levels of them.
 const MAX_TILES: usize = 64;
 
@@ -64,8 +68,21 @@ impl NodeSource for TileSet {
 /// entries, which is at least `new`'s.
 ///
 /// # Errors
-/// The node does not give the tiles.
+/// The node does not give the tiles in time.
 pub(super) async fn relation(
+    node: &mut Node,
+    tls: &ReloadingClient,
+    size: TreeSize,
+    old: (TreeSize, Hash),
+    new: (TreeSize, Hash),
+) -> Result<Relation, TilesError> {
+    match timeout(LIMIT, compare(node, tls, size, old, new)).await {
+        Ok(relation) => relation,
+        Err(_) => Err(TilesError::Away(format!("its hash tiles did not come within {LIMIT:?}"))),
+    }
+}
+
+async fn compare(
     node: &mut Node,
     tls: &ReloadingClient,
     size: TreeSize,

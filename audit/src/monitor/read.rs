@@ -16,9 +16,13 @@ use record::{
     follow::{Finding, Follower},
     note::SignedNote,
 };
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Entries between two times that the state is written, on a long way.
 const STEP: u64 = 1 << 16;
+/// How long a node may take for them: one that dawdles must not blind us to the others.
+const LIMIT: Duration = Duration::from_secs(120);
 /// The most findings of a step that are told one by one.
 const MAX_FINDINGS: usize = 100;
 
@@ -36,9 +40,14 @@ impl Monitor {
         while self.history.follower.size() < size {
             let from = self.history.follower.size().0;
             let to = TreeSize(size.0.min((from / STEP + 1) * STEP));
-            let step = match self.step(node, size, to).await {
-                Ok(step) => step,
-                Err(error) => return self.not_read(node, &error).await.map(|()| false),
+            let step = match timeout(LIMIT, self.step(node, size, to)).await {
+                Ok(Ok(step)) => step,
+                Ok(Err(error)) => return self.not_read(node, &error).await.map(|()| false),
+                Err(_) => {
+                    let slow =
+                        TilesError::Away(format!("it gives its entries too slowly: {LIMIT:?}"));
+                    return self.not_read(node, &slow).await.map(|()| false);
+                }
             };
             let leads = match self.leads_to(node, &step.follower, (size, root)).await {
                 Ok(leads) => leads,

@@ -1,6 +1,9 @@
 //! A ledger that is looked at from outside: its history cannot be taken back unnoticed.
 
-use logseal::site::{AgentOptions, Home, LedgerOptions, Site};
+use logseal::{
+    demo::Meter,
+    site::{AgentOptions, Home, LedgerOptions, Site},
+};
 use logseal_tests::{
     Running,
     cluster::{Cluster, Dice, NODES, tell, turn},
@@ -175,7 +178,7 @@ fn a_ledger_that_was_rolled_back_as_a_whole_is_caught_by_its_witness_and_its_mon
     let monitor = Monitor::start(
         &watched.cluster.site,
         &watched.policy,
-        &["--keep-going", "--patience", "2"],
+        &["--keep-going", "--patience", "30"],
     );
     let begun = Instant::now();
     let before = watched.roll_back(&monitor);
@@ -190,6 +193,11 @@ fn a_ledger_that_was_rolled_back_as_a_whole_is_caught_by_its_witness_and_its_mon
     });
     let witness = watched.witness.as_ref().unwrap();
     assert!(witness.log_text().contains("does not extend the one cosigned before"));
+    let metric = "logseal_ledger_witness_contradicts{witness=\"witness.example/w1\"} 1";
+    for index in ALL {
+        let meter = Meter::new(watched.cluster.site.node_ports(index).metrics);
+        wait_for("the metric of it", || meter.text().unwrap().contains(metric).then_some(()));
+    }
     let (code, text) = watched.status();
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("ROLLBACK OR FORK: outside witness witness.example/w1"), "{text}");
@@ -259,7 +267,7 @@ fn without_a_witness_the_monitor_alone_sees_the_rollback_and_then_the_fork() {
     let monitor = Monitor::start(
         &watched.cluster.site,
         &watched.policy,
-        &["--keep-going", "--patience", "2"],
+        &["--keep-going", "--patience", "30"],
     );
     watched.roll_back(&monitor);
     let told = |word: &str| monitor.alarms().iter().any(|alarm| alarm == word).then_some(());
