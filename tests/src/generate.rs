@@ -216,13 +216,9 @@ impl Generator {
 
 /// How the node of this configuration opens its store, on however full a disk.
 pub fn options(config: &Config) -> Options {
-    Options {
-        params: config.params.clone(),
-        min_free: 0,
-        segment_bytes: config.segment_bytes,
-        signer: config.load_keys().unwrap().log.vkey().clone(),
-        may_be_behind: false,
-    }
+    let signer = config.load_keys().unwrap().log.vkey().clone();
+    let segment_bytes = config.segment_bytes;
+    Options { segment_bytes, ..Options::new(config.params.clone(), signer) }
 }
 
 fn pipeline(

@@ -131,7 +131,8 @@ struct Stage {
 impl Stage {
     fn new(open_hashes: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { params: params(), min_free: 0 };
+        let own = signer("l.example/x", SignatureType::Ed25519, 1);
+        let options = Options::new(params(), own.vkey().clone());
         let mut store = Store::open(dir.path(), &options).unwrap().store;
         let (mut replica, agent) = (replica(), "gw01".parse().unwrap());
         let enrolment = Enrolment {

@@ -30,6 +30,13 @@ pub struct Options {
     pub may_be_behind: bool,
 }
 
+impl Options {
+    /// As nodes are usually configured, on however full a disk.
+    pub fn new(params: Params, signer: VerifierKey) -> Self {
+        Options { params, min_free: 0, segment_bytes: 16 << 20, signer, may_be_behind: false }
+    }
+}
+
 /// A store and the state after its newest block.
 pub struct Opened {
     /// The store.
