@@ -24,7 +24,9 @@ mod storage;
 pub use agent::{extract, otlp, pipeline, relp, shadow, syslog_frames};
 pub use evidence::{batch, checkpoint, enrolment, entry, note, policy, tlog_proof, vkey};
 pub use outside::{add_checkpoint, follow, monitor_state};
-pub use storage::{block, block_header, equivocation, frame, journal_scan, message, spool};
+pub use storage::{
+    block, block_header, equivocation, frame, journal_offsets, journal_scan, message, spool,
+};
 
 use record::{AgentName, Origin, UnixSeconds, crypto::SigningKey};
 use zeroize::Zeroizing;
@@ -45,6 +47,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("extract", extract),
     ("follow", follow),
     ("frame", frame),
+    ("journal_offsets", journal_offsets),
     ("journal_scan", journal_scan),
     ("message", message),
     ("monitor_state", monitor_state),

@@ -2,7 +2,7 @@
 
 use crate::origin;
 use ::agent::spool::{Decoded, decode};
-use journal::{HeaderState, Scan, Seq, scan};
+use journal::{HeaderState, Scan, Seq, decode_offsets, scan};
 use link::{
     frame::{from_bytes, to_bytes},
     message::{FromNode, ToNode},
@@ -115,6 +115,16 @@ pub fn spool(data: &[u8]) {
         }
         Ok(Decoded::Batch(record)) => assert_eq!(record.batch.encode(), record.encoded),
         Ok(_) | Err(_) => {}
+    }
+}
+
+/// What stands beside a segment, as it is and with a checksum that holds.
+pub fn journal_offsets(data: &[u8]) {
+    let summed = [data, &crc32c::crc32c(data).to_le_bytes()].concat();
+    for bytes in [data, &summed] {
+        let Some((records, end)) = decode_offsets(bytes) else { continue };
+        assert!(records.is_sorted_by(|a, b| a < b), "records follow one another");
+        assert!(records.last().is_none_or(|last| *last < end), "and end behind the last");
     }
 }
 

@@ -59,6 +59,8 @@ pub use reader::{Iter, Reader, open_read_only, open_read_only_as};
 pub use recover::{Look, Recovery};
 #[doc(hidden)]
 pub use scan::{Gap, HeaderState, Scan, scan};
+#[doc(hidden)]
+pub use sealed::decode_offsets;
 pub use segment::{Extent, Segment};
 
 /// The number of a record: the first record of a journal is 0, and there are no holes. Also used for ends of ranges,

@@ -133,6 +133,12 @@ pub(crate) fn place(base: u64, records: &[u32], end: u32, seq: u64) -> Option<Pl
     (extent >= RECORD_HEADER_BYTES).then_some(Place { base, offset, extent })
 }
 
+/// Where the records begin that the file beside a segment names, and where they end; nothing if it is not to be believed.
+#[must_use]
+pub fn decode_offsets(bytes: &[u8]) -> Option<(Vec<u32>, u32)> {
+    decode(bytes).map(|found| (found.records, found.end))
+}
+
 fn decode(bytes: &[u8]) -> Option<Offsets> {
     let (content, crc) = bytes.split_last_chunk::<CRC_BYTES>()?;
     let head = content.first_chunk::<FIXED_BYTES>()?;
