@@ -5,6 +5,7 @@ use crate::{
     cluster::{self, ClusterArgs},
     demo::{self, DemoArgs},
     enrol::{self, EnrolArgs},
+    export::{self, ExportArgs},
     output::{Failure, Outcome, fail, finish},
     proof::{self, ProofArgs},
     status::{self, StatusArgs},
@@ -30,6 +31,7 @@ struct Cli {
 enum Command {
     Verify(VerifyArgs),
     Proof(ProofArgs),
+    Export(ExportArgs),
     Enrol(EnrolArgs),
     Status(StatusArgs),
     Certs(CertsArgs),
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
     match command {
         Command::Verify(args) => finish(verify::run(args), json),
         Command::Proof(args) => finish(proof::run(args), json),
+        Command::Export(args) => finish(export::run(args), json),
         Command::Enrol(args) => finish(enrol::run(args), json),
         Command::Status(args) => finish(status::run(args), json),
         Command::Certs(args) => certs(&args),

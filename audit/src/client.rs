@@ -60,6 +60,7 @@ pub struct ClientArgs {
 struct Written {
     node: Option<String>,
     nodes: Option<Vec<String>>,
+    https: Option<Vec<String>>,
     policy: Option<PathBuf>,
     tls: Option<Tls>,
 }
@@ -82,25 +83,38 @@ impl ClientArgs {
         ClientArgs { config: Some(config.to_owned()), ..ClientArgs::default() }
     }
 
+    /// The policy that was named as an option.
+    pub fn policy_file(&self) -> Option<&Path> {
+        self.policy.as_deref()
+    }
+
     /// Combines options and configuration file.
     pub fn resolve(self) -> Result<Client, Failure> {
+        self.resolve_with(|file| file.nodes.into_iter().flatten().chain(file.node).collect())
+    }
+
+    /// The same for who reads checkpoints and tiles: nodes are reached at their HTTPS ports.
+    pub fn resolve_https(self) -> Result<Client, Failure> {
+        self.resolve_with(|file| file.https.unwrap_or_default())
+    }
+
+    fn resolve_with(self, nodes: fn(Written) -> Vec<String>) -> Result<Client, Failure> {
         let path = match &self.config {
             Some(path) => Some(path.clone()),
             None => Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists()),
         };
         let file = path.map_or(Ok(Written::default()), |path| Written::load(&path))?;
-        let tls = file.tls;
+        let (tls, policy) = (file.tls.clone(), file.policy.clone());
         let pick = |option: Option<PathBuf>, from: fn(&Tls) -> PathBuf, name: &str| {
             option.or(tls.as_ref().map(from)).ok_or_else(|| missing(name))
         };
-        let written = file.nodes.unwrap_or_default().into_iter().chain(file.node).collect();
-        let nodes: Vec<String> = if self.nodes.is_empty() { written } else { self.nodes };
+        let nodes = if self.nodes.is_empty() { nodes(file) } else { self.nodes };
         if nodes.is_empty() {
             return Err(missing("node"));
         }
         Ok(Client {
             nodes,
-            policy: self.policy.or(file.policy),
+            policy: self.policy.or(policy),
             tls: Tls {
                 ca: pick(self.ca, |tls| tls.ca.clone(), "ca")?,
                 cert: pick(self.cert, |tls| tls.cert.clone(), "cert")?,
@@ -145,6 +159,11 @@ pub struct Connection {
 }
 
 impl Client {
+    /// Of what a configuration file of another command says.
+    pub fn new(nodes: Vec<String>, policy: PathBuf, tls: Tls) -> Self {
+        Client { nodes, policy: Some(policy), tls }
+    }
+
     /// True if a policy was named.
     pub fn has_policy(&self) -> bool {
         self.policy.is_some()

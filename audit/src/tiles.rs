@@ -9,7 +9,7 @@ use link::{
     tls::{ClientSettings, ReloadingClient, TlsFiles},
 };
 use record::{
-    Checkpoint, TreeSize,
+    Checkpoint, Hash, TreeSize,
     bytes::Reader,
     merkle::{Frontier, leaf_hash},
     note::SignedNote,
@@ -79,11 +79,49 @@ impl Tiles {
         Ok(checkpoint)
     }
 
+    /// The entries of bundle `index`, the first `width` of them.
+    ///
+    /// # Errors
+    /// The node does not give exactly so many.
+    pub async fn bundle(&mut self, index: u64, width: u64) -> Result<Vec<Vec<u8>>, Failure> {
+        let path = path("entries", index, width);
+        let bundle = self.get(&path).await?;
+        let malformed = |error| Failure(format!("{path}: {error}"));
+        let mut reader = Reader::new(&bundle);
+        let mut entries = Vec::new();
+        for _ in 0..width {
+            let len = reader.u16().map_err(malformed)?;
+            entries.push(reader.take(len.into()).map_err(malformed)?.to_vec());
+        }
+        reader.finish().map_err(malformed)?;
+        Ok(entries)
+    }
+
+    /// The hashes of tile `index` of a level, the first `width` of them.
+    ///
+    /// # Errors
+    /// The node does not give so many.
+    pub async fn hashes(
+        &mut self,
+        level: u8,
+        index: u64,
+        width: u64,
+    ) -> Result<Vec<Hash>, Failure> {
+        let path = path(&level.to_string(), index, width);
+        let bytes = self.get(&path).await?;
+        let (hashes, rest) = bytes.as_chunks::<32>();
+        if hashes.len() as u64 != width || !rest.is_empty() {
+            return Err(Failure(format!("{path}: {} bytes are not {width} hashes", bytes.len())));
+        }
+        Ok(hashes.iter().copied().map(Hash).collect())
+    }
+
     async fn get(&mut self, path: &str) -> Result<Bytes, Failure> {
         let request = Request::get(path)
             .header(hyper::header::HOST, &self.host)
             .body(Empty::new())
             .map_err(fail)?;
+        self.sender.ready().await.map_err(fail)?;
         let response = self.sender.send_request(request).await.map_err(fail)?;
         if response.status() != StatusCode::OK {
             return Err(Failure(format!("{path}: the node answers {}", response.status())));

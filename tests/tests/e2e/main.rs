@@ -6,6 +6,7 @@ mod cluster;
 mod crash;
 mod demo;
 mod disk;
+mod export;
 mod files;
 mod fresh;
 mod frozen;
