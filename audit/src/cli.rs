@@ -1,6 +1,7 @@
 //! The command line of `logseal`.
 
 use crate::{
+    backup::{self, BackupArgs, DrillArgs, RestoreArgs},
     certs_cmd::{self, CertsArgs},
     cluster::{self, ClusterArgs},
     demo::{self, DemoArgs},
@@ -32,6 +33,9 @@ enum Command {
     Verify(VerifyArgs),
     Proof(ProofArgs),
     Export(ExportArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
+    Drill(DrillArgs),
     Enrol(EnrolArgs),
     Status(StatusArgs),
     Certs(CertsArgs),
@@ -53,6 +57,9 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => finish(verify::run(args), json),
         Command::Proof(args) => finish(proof::run(args), json),
         Command::Export(args) => finish(export::run(args), json),
+        Command::Backup(args) => finish(backup::run_backup(args), json),
+        Command::Restore(args) => finish(backup::run_restore(args), json),
+        Command::Drill(args) => finish(backup::run_drill(args), json),
         Command::Enrol(args) => finish(enrol::run(args), json),
         Command::Status(args) => finish(status::run(args), json),
         Command::Certs(args) => certs(&args),

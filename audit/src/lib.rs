@@ -3,6 +3,7 @@
 //! What it says about evidence it has checked itself, with nothing but the
 //! bytes and a policy: it believes no node, no agent and no network.
 
+pub mod backup;
 pub mod certs_cmd;
 pub mod cli;
 pub mod client;

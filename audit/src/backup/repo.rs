@@ -1,0 +1,391 @@
+//! A backup repository: objects named by their bytes, and snapshots that name objects.
+//!
+//! Everything gets its name by being renamed, once it is whole and on the disk, objects before the
+//! snapshot that names them. So a crash at any moment leaves a repository in which every snapshot is
+//! complete; what was left half way is nobody's, and does no harm. Nothing is ever removed here but that.
+
+use super::{chain, sealing};
+use crate::{
+    export::{hex, sync_dir, write_file},
+    output::{Failure, fail},
+};
+use age::x25519::Identity;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, TryLockError},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+/// The version of repositories that this program writes, and the only one it reads.
+const VERSION: u32 = 1;
+const DESCRIPTION: &str = "repository.json";
+const SNAPSHOTS: &str = "snapshots";
+const OBJECTS: &str = "objects";
+/// What is being written.
+const UNFINISHED: &str = "unfinished";
+/// The largest snapshot: a ledger of 16 TiB.
+const MAX_JSON: u64 = 1 << 30;
+
+/// What a repository says of itself.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    format: String,
+    version: u32,
+    /// Everything in it is of this ledger.
+    ledger: String,
+    /// Whom objects are encrypted to; nobody: they are not.
+    recipients: Vec<String>,
+}
+
+const FORMAT: &str = "logseal backup repository";
+
+/// Some bytes in a repository.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Object {
+    /// SHA-256 of the bytes as they are stored, hexadecimal: the file's name.
+    pub name: String,
+    /// Their length as they are stored.
+    pub stored: u64,
+    /// SHA-256 of the bytes as they are meant.
+    pub sha256: String,
+    /// Their length as they are meant.
+    pub bytes: u64,
+}
+
+/// A segment of the block log.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentInfo {
+    /// Its first record.
+    pub first: u64,
+    /// One past its last record that is in the object.
+    pub last: u64,
+    /// The bytes.
+    pub object: Object,
+    /// What was damaged in it when it was copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
+}
+
+/// A file that lay beside the store.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Its name.
+    pub name: String,
+    /// The bytes.
+    pub object: Object,
+}
+
+/// A store as it was at one checkpoint.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// The version of snapshots.
+    pub version: u32,
+    /// Its name: the time it was made, and the height.
+    pub id: String,
+    /// When it was made, RFC 3339.
+    pub made: String,
+    /// The program that made it.
+    pub program: String,
+    /// The ledger's origin.
+    pub ledger: String,
+    /// The enterprise number of the ledger's own entries.
+    pub enterprise: u32,
+    /// The newest block.
+    pub height: u64,
+    /// The ledger's size after it.
+    pub size: u64,
+    /// The ledger's root after it.
+    pub root: String,
+    /// The checkpoint of this size, a note.
+    pub checkpoint: String,
+    /// True if a policy was given, and the checkpoint satisfied it.
+    pub policy_checked: bool,
+    /// False if damage kept the blocks from being followed to the root.
+    pub proven: bool,
+    /// Where the next backup goes on: the history up to the end of the last segment that was sealed.
+    pub resume: chain::Written,
+    /// The block log, in order.
+    pub segments: Vec<SegmentInfo>,
+    /// Files that lay beside the store.
+    pub files: Vec<FileEntry>,
+}
+
+impl Snapshot {
+    /// Everything that it names.
+    pub fn objects(&self) -> impl Iterator<Item = (String, &Object)> {
+        let segments = self.segments.iter().map(|s| (segment_name(s.first), &s.object));
+        segments.chain(self.files.iter().map(|file| (file.name.clone(), &file.object)))
+    }
+}
+
+/// The name of a segment's file in a block log.
+pub fn segment_name(first: u64) -> String {
+    format!("{first:020}.seg")
+}
+
+/// A repository in a folder.
+pub struct Repo {
+    dir: PathBuf,
+    description: Description,
+    /// Held while something is written.
+    lock: Option<File>,
+}
+
+impl Repo {
+    /// Opens a repository to read it.
+    ///
+    /// # Errors
+    /// There is none, or none that this program knows.
+    pub fn open(dir: &Path) -> Result<Self, Failure> {
+        let path = dir.join(DESCRIPTION);
+        let description: Description = load(&path)?;
+        if description.format != FORMAT || description.version != VERSION {
+            let problem = format!("no backup repository of version {VERSION}");
+            return Err(Failure(format!("{}: {problem}: use a newer program", path.display())));
+        }
+        Ok(Repo { dir: dir.to_owned(), description, lock: None })
+    }
+
+    /// Opens a repository to add to it, and makes it if the folder is empty or missing. Nobody else can
+    /// add to it until this is dropped.
+    ///
+    /// # Errors
+    /// Somebody else does, it is another ledger's, or its objects are encrypted to others.
+    pub fn open_to_write(dir: &Path, ledger: &str, to: &[String]) -> Result<Self, Failure> {
+        fs::create_dir_all(dir).map_err(Failure::file(dir))?;
+        let lock = lock(dir)?;
+        let unfinished = dir.join(UNFINISHED);
+        if unfinished.exists() {
+            fs::remove_file(&unfinished).map_err(Failure::file(&unfinished))?;
+        }
+        if !dir.join(DESCRIPTION).exists() {
+            Self::make(dir, ledger, to)?;
+        }
+        let mut repo = Self::open(dir)?;
+        let shown = dir.display();
+        if repo.description.ledger != ledger {
+            let other = &repo.description.ledger;
+            return Err(Failure(format!("{shown} is of the ledger {other}, not of {ledger}")));
+        }
+        if !to.is_empty() && to != repo.description.recipients {
+            let problem = "is encrypted to other recipients, which --recipient cannot change";
+            return Err(Failure(format!("{shown} {problem}: begin a new repository")));
+        }
+        repo.lock = Some(lock);
+        Ok(repo)
+    }
+
+    fn make(dir: &Path, ledger: &str, to: &[String]) -> Result<(), Failure> {
+        for entry in dir.read_dir().map_err(Failure::file(dir))? {
+            let name = entry.map_err(Failure::file(dir))?.file_name();
+            if ![LOCK, SNAPSHOTS, OBJECTS, "lost+found"].iter().any(|known| name == **known) {
+                let problem = "is no backup repository and not empty: choose another folder";
+                return Err(Failure(format!("{} {problem}", dir.display())));
+            }
+        }
+        for name in [SNAPSHOTS, OBJECTS] {
+            fs::create_dir_all(dir.join(name)).map_err(Failure::file(dir))?;
+        }
+        let description = Description {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            ledger: ledger.to_owned(),
+            recipients: to.to_vec(),
+        };
+        let text = serde_json::to_string_pretty(&description).map_err(fail)? + "\n";
+        place(dir, Path::new(DESCRIPTION), text.as_bytes())
+    }
+
+    /// True if objects are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        !self.description.recipients.is_empty()
+    }
+
+    /// The names of the snapshots, oldest first.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn ids(&self) -> Result<Vec<String>, Failure> {
+        let dir = self.dir.join(SNAPSHOTS);
+        let mut ids = Vec::new();
+        for entry in dir.read_dir().map_err(Failure::file(&dir))? {
+            let name = entry.map_err(Failure::file(&dir))?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            ids.extend(id.map(ToOwned::to_owned));
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// A snapshot: the named one, or the newest.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn snapshot(&self, id: Option<&str>) -> Result<Snapshot, Failure> {
+        let newest = || {
+            let none = || Failure(format!("{} has no snapshot", self.dir.display()));
+            self.ids()?.pop().ok_or_else(none)
+        };
+        let id = id.map_or_else(newest, |id| Ok(id.to_owned()))?;
+        let path = self.dir.join(SNAPSHOTS).join(format!("{id}.json"));
+        if Path::new(&id).file_name().is_none_or(|name| *name != *id) || !path.exists() {
+            let list = "'logseal backup list' names those that there are";
+            return Err(Failure(format!("{} has no snapshot '{id}': {list}", self.dir.display())));
+        }
+        let snapshot: Snapshot = load(&path)?;
+        if snapshot.version != VERSION || snapshot.id != id {
+            return Err(Failure(format!("{}: it is another snapshot", path.display())));
+        }
+        Ok(snapshot)
+    }
+
+    /// Every object that a snapshot names, by what its bytes are meant to be.
+    ///
+    /// # Errors
+    /// A snapshot cannot be read.
+    pub fn known(&self) -> Result<BTreeMap<String, Object>, Failure> {
+        let mut known = BTreeMap::new();
+        for id in self.ids()? {
+            for (_, object) in self.snapshot(Some(&id))?.objects() {
+                known.insert(object.sha256.clone(), object.clone());
+            }
+        }
+        Ok(known)
+    }
+
+    /// Adds bytes, durably; the object, and whether it is new.
+    ///
+    /// # Errors
+    /// The machine refuses.
+    pub fn put(
+        &self,
+        known: &mut BTreeMap<String, Object>,
+        bytes: &[u8],
+    ) -> Result<(Object, bool), Failure> {
+        let sha256 = sha256(bytes);
+        if let Some(object) = known.get(&sha256) {
+            return Ok((object.clone(), false));
+        }
+        let sealed = match self.is_encrypted() {
+            true => Some(sealing::seal(&self.description.recipients, bytes)?),
+            false => None,
+        };
+        let stored = sealed.as_deref().unwrap_or(bytes);
+        let name = if sealed.is_some() { self::sha256(stored) } else { sha256.clone() };
+        let object = Object {
+            stored: stored.len() as u64,
+            bytes: bytes.len() as u64,
+            sha256: sha256.clone(),
+            name,
+        };
+        let path = object_path(&object.name);
+        if !self.dir.join(&path).exists() {
+            let folder = self.dir.join(&path).with_file_name("");
+            if !folder.exists() {
+                fs::create_dir_all(&folder).map_err(Failure::file(&folder))?;
+                sync_dir(&self.dir.join(OBJECTS))?;
+            }
+            place(&self.dir, &path, stored)?;
+        }
+        known.insert(sha256, object.clone());
+        Ok((object, true))
+    }
+
+    /// Adds a snapshot whose objects are all there, durably.
+    ///
+    /// # Errors
+    /// The machine refuses.
+    pub fn add(&self, snapshot: &Snapshot) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(snapshot).map_err(fail)? + "\n";
+        let path = Path::new(SNAPSHOTS).join(format!("{}.json", snapshot.id));
+        place(&self.dir, &path, text.as_bytes())
+    }
+
+    /// The bytes of an object as they are stored, which are what its name says.
+    ///
+    /// # Errors
+    /// It is not there, or damaged.
+    pub fn stored(&self, object: &Object) -> Result<Vec<u8>, Failure> {
+        let path = self.dir.join(object_path(&object.name));
+        let file = File::open(&path).map_err(Failure::file(&path))?;
+        let mut bytes = Vec::new();
+        file.take(object.stored + 1).read_to_end(&mut bytes).map_err(Failure::file(&path))?;
+        if bytes.len() as u64 != object.stored || sha256(&bytes) != object.name {
+            let problem = "it is damaged: its bytes are not those that it is named after";
+            return Err(Failure(format!("{}: {problem}", path.display())));
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes of an object as they are meant.
+    ///
+    /// # Errors
+    /// It is not there, damaged, or encrypted to others.
+    pub fn get(&self, object: &Object, with: &[Identity]) -> Result<Vec<u8>, Failure> {
+        let stored = self.stored(object)?;
+        let bytes = match self.is_encrypted() {
+            true => sealing::open(with, &stored, object.bytes).map_err(|problem| {
+                let path = self.dir.join(object_path(&object.name));
+                Failure(format!("{}: {problem}", path.display()))
+            })?,
+            false => stored,
+        };
+        if bytes.len() as u64 != object.bytes || sha256(&bytes) != object.sha256 {
+            let problem = "it is not what the snapshot names";
+            return Err(Failure(format!("object {}: {problem}", object.name)));
+        }
+        Ok(bytes)
+    }
+}
+
+/// The file that is locked while something is added.
+const LOCK: &str = "lock";
+
+fn lock(dir: &Path) -> Result<File, Failure> {
+    let path = dir.join(LOCK);
+    let file = File::options().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(Failure::file(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let problem = "another backup into this repository is under way";
+            Err(Failure(format!("{}: {problem}", dir.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(Failure::file(&path)(error)),
+    }
+}
+
+fn object_path(name: &str) -> PathBuf {
+    let folder = name.get(..2).unwrap_or("xx");
+    // A snapshot from elsewhere must not lead out of the repository.
+    let plain = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    Path::new(OBJECTS).join(folder).join(if plain { name } else { "not-an-object" })
+}
+
+/// Writes a file of the repository whole, or not at all.
+fn place(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let (unfinished, path) = (dir.join(UNFINISHED), dir.join(path));
+    write_file(&unfinished, bytes)?;
+    fs::rename(&unfinished, &path).map_err(Failure::file(&path))?;
+    sync_dir(path.parent().unwrap_or(dir))
+}
+
+fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+    let file = File::open(path).map_err(Failure::file(path))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_JSON).read_to_end(&mut bytes).map_err(Failure::file(path))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure(format!("{}: it is damaged: {error}", path.display())))
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
+}
