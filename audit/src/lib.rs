@@ -12,6 +12,7 @@ pub mod demo;
 pub mod enrol;
 pub mod evidence;
 pub mod export;
+pub mod forward;
 pub mod output;
 pub mod proof;
 pub mod reading;

@@ -9,6 +9,7 @@ mod demo;
 mod disk;
 mod export;
 mod files;
+mod forward;
 mod fresh;
 mod frozen;
 mod hostile;
