@@ -35,12 +35,7 @@ impl Chain {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn take(
-        &mut self,
-        params: &Params,
-        bytes: &[u8],
-        codec: &mut Codec,
-    ) -> Result<(), String> {
+    pub fn take(&mut self, params: &Params, bytes: &[u8], codec: &mut Codec) -> Result<(), String> {
         let height = self.height + 1;
         let wrong = |problem: &dyn std::fmt::Display| format!("block {height}: {problem}");
         let block = Block::decode(bytes).map_err(|error| wrong(&error))?;

@@ -22,8 +22,11 @@ const DOMAIN: &str = "logseal drill report v1\n";
 #[derive(Args, Clone, Debug)]
 pub struct DrillArgs {
     /// The repository
-    #[arg(long, value_name = "REPO")]
-    from: PathBuf,
+    #[arg(long, value_name = "REPO", required_unless_present = "check")]
+    from: Option<PathBuf>,
+    /// Only check who signed this report
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    check: Option<PathBuf>,
     /// The snapshot [default: the newest]
     #[arg(long, value_name = "ID")]
     snapshot: Option<String>,
@@ -62,7 +65,12 @@ pub fn run(args: DrillArgs) -> Result<Outcome, Failure> {
     if let Some(path) = args.report.as_ref().filter(|path| path.exists()) {
         return Err(Failure(format!("{} exists: name a new file", path.display())));
     }
-    let repo = Repo::open(&args.from)?;
+    if let Some(path) = &args.check {
+        return check_report(path);
+    }
+    let from =
+        args.from.clone().ok_or_else(|| Failure("name the repository with --from".into()))?;
+    let repo = Repo::open(&from)?;
     let identities = identities(&repo, args.identity.as_deref())?;
     let begun = (Instant::now(), service::clock::now());
     let name = format!("logseal-drill-{}", std::process::id());
@@ -80,7 +88,7 @@ pub fn run(args: DrillArgs) -> Result<Outcome, Failure> {
     });
     let mut report = json!({
         "program": format!("logseal {}", env!("CARGO_PKG_VERSION")),
-        "repository": args.from.display().to_string(),
+        "repository": from.display().to_string(),
         "begun": begun.1.to_string(),
         "seconds": begun.0.elapsed().as_secs_f64(),
         "verified": outcome.is_ok(),
@@ -117,7 +125,11 @@ fn merge(report: &mut Value, facts: Value) {
 }
 
 /// Writes a report: the text that is signed, and who signed it.
-fn write_report(path: &Path, report: &Value, signer: Option<(&Path, &Path)>) -> Result<(), Failure> {
+fn write_report(
+    path: &Path,
+    report: &Value,
+    signer: Option<(&Path, &Path)>,
+) -> Result<(), Failure> {
     let text = report.to_string();
     let mut file = json!({ "report": text });
     if let Some((cert, key)) = signer {
@@ -138,8 +150,38 @@ fn write_report(path: &Path, report: &Value, signer: Option<(&Path, &Path)>) -> 
     write_file(path, (file.to_string() + "\n").as_bytes())
 }
 
+/// Checks that the holder of the certificate in a report signed it. Whether that certificate is to be
+/// trusted its reader decides: it is shown whose it is.
+fn check_report(path: &Path) -> Result<Outcome, Failure> {
+    let bytes = std::fs::read(path).map_err(Failure::file(path))?;
+    let named = |problem: &str| Failure(format!("{}: {problem}", path.display()));
+    let file: Value = serde_json::from_slice(&bytes).map_err(|_| named("it is no report"))?;
+    let text = |name: &str| file[name].as_str();
+    let report = text("report").ok_or_else(|| named("it is no report"))?;
+    let decoded = |name: &str| text(name).and_then(|text| BASE64.decode(text).ok());
+    let (Some(certificate), Some(signature)) = (decoded("certificate"), decoded("signature"))
+    else {
+        return Err(named("it is not signed"));
+    };
+    let message = format!("{DOMAIN}{report}");
+    let holds = statement::verifies(&certificate, message.as_bytes(), &signature);
+    let signer = link::Identity::from_der(&certificate);
+    let signer = signer.map_or_else(|_| "nobody".to_owned(), |identity| identity.to_string());
+    let verdict = if holds { "HOLDS  " } else { "BROKEN " };
+    let said: Value = serde_json::from_str(report).unwrap_or_default();
+    Ok(Outcome {
+        text: format!("{verdict} signed by {signer}\n{report}\n"),
+        json: json!({ "verified": holds, "signer": signer, "report": said }),
+        code: if holds { service::exit::OK } else { service::exit::BROKEN },
+    })
+}
+
 fn finish(report: Value, holds: bool) -> Outcome {
-    let mut text = String::from(if holds { "HOLDS   the drill succeeded\n" } else { "BROKEN  the drill failed\n" });
+    let mut text = String::from(if holds {
+        "HOLDS   the drill succeeded\n"
+    } else {
+        "BROKEN  the drill failed\n"
+    });
     if let Value::Object(fields) = &report {
         for (name, value) in fields {
             let shown = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);

@@ -134,7 +134,8 @@ fn take(args: TakeArgs) -> Result<Outcome, Failure> {
         }
     }
     if !snapshot.policy_checked {
-        text += "policy   none given: signatures of the checkpoint were not checked, use --policy\n";
+        text +=
+            "policy   none given: signatures of the checkpoint were not checked, use --policy\n";
     }
     let json = json!({
         "snapshot": snapshot.id,
@@ -251,7 +252,11 @@ pub fn run_restore(args: RestoreArgs) -> Result<Outcome, Failure> {
     Ok(restored_outcome(&args, &snapshot, &restored))
 }
 
-fn restored_outcome(args: &RestoreArgs, snapshot: &Snapshot, restored: &restore::Restored) -> Outcome {
+fn restored_outcome(
+    args: &RestoreArgs,
+    snapshot: &Snapshot,
+    restored: &restore::Restored,
+) -> Outcome {
     let mut text = format!(
         "{}: {} blocks, {} entries of {}, as of {}\n",
         args.to.display(),
@@ -263,13 +268,17 @@ fn restored_outcome(args: &RestoreArgs, snapshot: &Snapshot, restored: &restore:
     text += match (restored.proven, args.policy.is_some()) {
         (false, _) => "proven   NOT: it was damaged when it was copied\n",
         (true, true) => "proven   every block was executed; the root is that of the checkpoint\n",
-        (true, false) => "proven   every block was executed; the root is that of the checkpoint, whose \
-                          signatures were not checked: use --policy\n",
+        (true, false) => {
+            "proven   every block was executed; the root is that of the checkpoint, whose \
+                          signatures were not checked: use --policy\n"
+        }
     };
     text += match restored.clustered {
         true => "next     start the node: it fetches what it lacks, and votes when that is safe\n",
-        false => "next     a ledger of one node goes back to this snapshot. If anything was receipted behind \
-                  it, do not start it: read 'Backup, restore and drills' in docs/operate.md\n",
+        false => {
+            "next     a ledger of one node goes back to this snapshot. If anything was receipted behind \
+                  it, do not start it: read 'Backup, restore and drills' in docs/operate.md\n"
+        }
     };
     let json = json!({
         "directory": args.to.display().to_string(),

@@ -11,9 +11,7 @@ use age::x25519::Identity;
 use indicatif::ProgressBar;
 use journal::{Seq, open_read_only};
 use link::statement;
-use record::{
-    Checkpoint, batch::Codec, enrolment::Enrolment, entry::Enterprise, note::SignedNote,
-};
+use record::{Checkpoint, batch::Codec, enrolment::Enrolment, entry::Enterprise, note::SignedNote};
 use replica::{Block, LedgerState, Params, execute::replay};
 use std::{
     fs,
@@ -86,7 +84,9 @@ pub fn make(plan: &Plan<'_>, work: &Path) -> Result<Restored, Failure> {
         let damaged: Vec<String> = snapshot
             .segments
             .iter()
-            .filter_map(|segment| Some(format!("{}: {}", segment_name(segment.first), segment.damage.as_ref()?)))
+            .filter_map(|segment| {
+                Some(format!("{}: {}", segment_name(segment.first), segment.damage.as_ref()?))
+            })
             .collect();
         return Err(Failure(format!(
             "snapshot {} was taken of a damaged store, and proves nothing: choose another, or use \
@@ -126,7 +126,8 @@ impl Restored {
 
 /// The snapshot's checkpoint, which must be what the snapshot says of it.
 fn checkpoint(snapshot: &Snapshot, policy: Option<&Path>) -> Result<Checkpoint, Failure> {
-    let named = |problem: String| Failure(format!("snapshot {}: its checkpoint: {problem}", snapshot.id));
+    let named =
+        |problem: String| Failure(format!("snapshot {}: its checkpoint: {problem}", snapshot.id));
     let note = SignedNote::parse(snapshot.checkpoint.as_bytes());
     let note = note.map_err(|error| named(error.to_string()))?;
     if let Some(policy) = policy {
@@ -147,16 +148,24 @@ fn check_segments(segments: &[SegmentInfo], height: u64) -> Result<(), Failure> 
     let mut next = 0;
     for segment in segments {
         if segment.first != next || segment.last <= segment.first {
-            return Err(Failure(format!("the snapshot has no segment that begins with block {}", next + 1)));
+            return Err(Failure(format!(
+                "the snapshot has no segment that begins with block {}",
+                next + 1
+            )));
         }
         next = segment.last;
     }
-    if next == height { Ok(()) } else { Err(Failure("the snapshot's segments end elsewhere".into())) }
+    if next == height {
+        Ok(())
+    } else {
+        Err(Failure("the snapshot's segments end elsewhere".into()))
+    }
 }
 
 fn begin(to: &Path) -> Result<PathBuf, Failure> {
     if to.exists() && to.read_dir().map_err(Failure::file(to))?.next().is_some() {
-        let problem = "is not empty, and nothing is ever restored over something: choose another folder";
+        let problem =
+            "is not empty, and nothing is ever restored over something: choose another folder";
         return Err(Failure(format!("{} {problem}", to.display())));
     }
     let name = to.file_name().ok_or_else(|| Failure("name a folder to restore to".into()))?;
@@ -174,7 +183,8 @@ fn begin(to: &Path) -> Result<PathBuf, Failure> {
 fn remove_unfinished(work: &Path) -> Result<(), Failure> {
     for entry in work.read_dir().map_err(Failure::file(work))? {
         let name = entry.map_err(Failure::file(work))?.file_name();
-        if !["blocks", "checkpoint", "votes", "rejoining", BESIDE].iter().any(|ours| name == **ours) {
+        if !["blocks", "checkpoint", "votes", "rejoining", BESIDE].iter().any(|ours| name == **ours)
+        {
             let problem = "is in the way, and not what a restore leaves: move it away";
             return Err(Failure(format!("{} {problem}", work.display())));
         }
@@ -237,7 +247,8 @@ fn execute(
         check_enrolments(&params, &block).map_err(wrong)?;
         let executed = replay(&params, &state, block, &mut codec);
         let executed = executed.map_err(|error| wrong(error.to_string()))?;
-        restored.records += executed.placed.iter().map(|placed| u64::from(placed.count)).sum::<u64>();
+        restored.records +=
+            executed.placed.iter().map(|placed| u64::from(placed.count)).sum::<u64>();
         executed.apply(&mut state);
         progress.inc(1);
     }

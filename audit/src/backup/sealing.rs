@@ -37,9 +37,7 @@ fn parse(text: &str) -> Result<Recipient, Failure> {
 /// # Errors
 /// It cannot be read, or has none. Nothing of its content is shown.
 pub fn identities(path: &Path) -> Result<Vec<Identity>, Failure> {
-    let text = zeroize::Zeroizing::new(
-        std::fs::read_to_string(path).map_err(Failure::file(path))?,
-    );
+    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(Failure::file(path))?);
     let found: Vec<Identity> = keys(&text).filter_map(|line| line.parse().ok()).collect();
     if found.is_empty() {
         let problem = "no line is an identity of age (AGE-SECRET-KEY-1…)";

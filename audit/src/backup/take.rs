@@ -52,7 +52,10 @@ pub struct Taken {
 ///
 /// # Errors
 /// There is none, or it does not satisfy the policy.
-pub fn checkpoint(store: &Path, policy: Option<&Path>) -> Result<(SignedNote, Checkpoint), Failure> {
+pub fn checkpoint(
+    store: &Path,
+    policy: Option<&Path>,
+) -> Result<(SignedNote, Checkpoint), Failure> {
     let path = store.join("checkpoint");
     let bytes = fs::read(&path).map_err(|error| {
         let hint = "a node writes it some seconds after its first block";

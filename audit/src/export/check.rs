@@ -123,7 +123,9 @@ fn read(dir: &Path, name: &str) -> Result<Vec<u8>, Stop> {
     const MAX: u64 = 4 << 20;
     let path = dir.join(name);
     let file = match fs::File::open(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(broken(name, "is missing")),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(broken(name, "is missing"));
+        }
         opened => opened.map_err(Failure::file(&path))?,
     };
     let mut bytes = Vec::new();
@@ -193,10 +195,9 @@ impl Walk {
             return Err(broken(PROOF, "it does not fit the range"));
         };
         let leaves = match manifest.is_filtered() {
-            true => Some(Leaves {
-                file: BufReader::new(HashedRead::open(&dir.join(LEAVES))?),
-                left,
-            }),
+            true => {
+                Some(Leaves { file: BufReader::new(HashedRead::open(&dir.join(LEAVES))?), left })
+            }
             false => None,
         };
         let tally = Tally::new(manifest)?;
@@ -246,7 +247,9 @@ impl Walk {
         let leaf = leaf_hash(&found.entry);
         while let Some(leaves) = &mut self.leaves {
             match leaves.next()? {
-                None => return Err(broken("", "this entry is not in the range, or not at this place")),
+                None => {
+                    return Err(broken("", "this entry is not in the range, or not at this place"));
+                }
                 Some(hash) if hash == leaf => break,
                 Some(hash) => self.tree.push(hash),
             }
@@ -293,10 +296,14 @@ fn holds(manifest: &Manifest, verified: &VerifiedCheckpoint, own_policy: bool) -
     }
     text += match (manifest.is_filtered(), manifest.sources.is_empty()) {
         (false, _) => "complete nothing of the range is left out\n",
-        (true, true) => "complete the named agents' records have no gaps between first and last; what else \
-                         was left out is known by its hash only\n",
-        (true, false) => "complete NOT PROVEN: which records of other sources were left out is known by \
-                          their hashes only\n",
+        (true, true) => {
+            "complete the named agents' records have no gaps between first and last; what else \
+                         was left out is known by its hash only\n"
+        }
+        (true, false) => {
+            "complete NOT PROVEN: which records of other sources were left out is known by \
+                          their hashes only\n"
+        }
     };
     if !own_policy {
         text += "policy   the one in the folder: compare it with the one you were given, or use --policy\n";

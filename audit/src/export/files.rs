@@ -134,7 +134,7 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// One file as it is written.
 enum Open {
-    Plain(Hashed),
+    Plain(Box<Hashed>),
     #[cfg(feature = "parquet")]
     Parquet(Box<super::parquet::Table>),
 }
@@ -184,7 +184,7 @@ impl Rolled {
         let name = format!("entries-{:06}.{}", self.done.len() + 1, self.format.name());
         let file = Hashed::create(&self.dir.join(&name))?;
         let open = match self.format {
-            Format::Syslog | Format::Jsonl => Open::Plain(file),
+            Format::Syslog | Format::Jsonl => Open::Plain(Box::new(file)),
             #[cfg(feature = "parquet")]
             Format::Parquet => Open::Parquet(Box::new(super::parquet::Table::new(file)?)),
         };
@@ -204,7 +204,7 @@ impl Rolled {
 
 fn close(dir: &Path, (open, mut info): (Open, FileInfo)) -> Result<FileInfo, Failure> {
     let file = match open {
-        Open::Plain(file) => file,
+        Open::Plain(file) => *file,
         #[cfg(feature = "parquet")]
         Open::Parquet(table) => table.finish()?,
     };
@@ -244,7 +244,8 @@ pub fn read(
     }
     let mut file = BufReader::with_capacity(1 << 18, HashedRead::open(path)?);
     loop {
-        let next = if format == Format::Jsonl { next_json(&mut file) } else { next_frame(&mut file) };
+        let next =
+            if format == Format::Jsonl { next_json(&mut file) } else { next_frame(&mut file) };
         match next.map_err(Failure::file(path))? {
             Ok(None) => break,
             Ok(Some(found)) => {

@@ -272,7 +272,6 @@ impl Export<'_> {
     }
 
     /// Where entries go and, with filters, where the leaf hashes of all go.
-    #[expect(clippy::type_complexity, reason = "a pair of sinks")]
     fn sinks(&self, manifest: &Manifest) -> Result<(Rolled, Option<(Hashed, PathBuf)>), Failure> {
         let files = Rolled::new(&self.dir, self.args.format, self.args.roll << 20);
         let path = self.dir.join(LEAVES);

@@ -133,7 +133,10 @@ mod tests {
         for line in [&b"plain"[..], b"\xff\x00 no UTF-8", "戶籍".as_bytes()] {
             let entry = [front, line].concat();
             let row = Row::of(12, &entry);
-            assert_eq!((row.kind, row.number(), row.line.as_deref()), ("record", Some(7), Some(line)));
+            assert_eq!(
+                (row.kind, row.number(), row.line.as_deref()),
+                ("record", Some(7), Some(line))
+            );
             let object: Value = serde_json::from_str(&row.to_json().to_string()).unwrap();
             assert_eq!(object["fields"]["user.id"], "clerk07");
             assert_eq!(Row::entry_of(&object).unwrap(), entry);

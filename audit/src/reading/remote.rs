@@ -12,11 +12,7 @@ use record::{
     note::SignedNote,
     policy::Policy,
 };
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    ops::Range,
-};
+use std::{cell::RefCell, collections::BTreeMap, ops::Range};
 use tokio::runtime::Handle;
 
 /// Entries of a full bundle, hashes of a full tile.
@@ -84,8 +80,7 @@ impl Remote {
     /// # Errors
     /// It has none, or one that does not satisfy the policy.
     pub fn advance(&mut self, policy: &Policy) -> Result<(SignedNote, Checkpoint), Failure> {
-        let note =
-            self.handle.block_on(self.tiles.borrow_mut().checkpoint()).map_err(fail)?;
+        let note = self.handle.block_on(self.tiles.borrow_mut().checkpoint()).map_err(fail)?;
         let verified = policy.verify(&note).map_err(fail)?;
         let checkpoint = verified.checkpoint().clone();
         self.size = checkpoint.size.0;

@@ -124,8 +124,8 @@ impl NodeSource for Stored {
     type Error = Failure;
 
     fn node(&self, id: NodeId) -> Result<Hash, Failure> {
-        self.tree.node(id).map_err(|error| {
-            Failure(format!("{}: the tree files: {error}", self.dir.display()))
-        })
+        self.tree
+            .node(id)
+            .map_err(|error| Failure(format!("{}: the tree files: {error}", self.dir.display())))
     }
 }

@@ -267,6 +267,11 @@ fn an_encrypted_repository_opens_with_its_identity_only_and_drills_are_reported(
     let file: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
     let said: Value = serde_json::from_str(file["report"].as_str().unwrap()).unwrap();
     assert!(said == answer && file["signature"].is_string());
+    let (code, answer) = case.run(&["drill", "--check", shown(&report)]);
+    assert!(code == 0 && answer["signer"].as_str().unwrap().contains("operator"), "{answer}");
+    let forged = fs::read_to_string(&report).unwrap().replacen("true", "fals", 1);
+    fs::write(&report, forged).unwrap();
+    assert_eq!(case.run(&["drill", "--check", shown(&report)]).0, 1);
     assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "nothing is left behind");
     flip(&case.largest_object());
     let (code, answer) = case.run(&[&drill[..], &with].concat());

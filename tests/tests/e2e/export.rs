@@ -64,7 +64,7 @@ fn an_export_over_https_is_the_ledger_and_can_be_checked_offline() {
     running.wait_receipted(2000);
     let https = format!("127.0.0.1:{}", site.https_port);
     let config = site.path("auditor.toml");
-    for format in ["syslog", "jsonl"] {
+    for format in ["syslog", "jsonl", "parquet"] {
         let dir = site.path(format!("export-{format}"));
         let from = ["--config", shown(&config), "--node", &https];
         let what =
@@ -111,6 +111,8 @@ fn a_flipped_bit_anywhere_in_an_export_is_named() {
         assert!(answer["file"] == name || name == "range-proof", "{name}: {problem}");
     }
     assert_eq!(flip(&site, &all, "entries-000001.jsonl")["file"], "entries-000001.jsonl");
+    let table = export("table", &["--format", "parquet", "--first", "3", "--last", "2900"]);
+    assert_eq!(flip(&site, &table, "entries-000001.parquet")["file"], "entries-000001.parquet");
     let agent = export("agent", &["--agent", "generated", "--source", "kong", "--last", "2000"]);
     flip(&site, &agent, "leaves");
 
