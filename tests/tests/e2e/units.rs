@@ -5,10 +5,11 @@ use std::{path::Path, process::Command};
 #[test]
 fn each_unit_is_rated_two_or_better() {
     let systemd = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
-    for unit in ["logseal-agent.service", "logseal-ledger.service"] {
+    for unit in ["agent", "ledger", "forward", "backup", "drill"] {
+        let unit = format!("logseal-{unit}.service");
         let output = Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--no-pager"])
-            .arg(systemd.join(unit))
+            .arg(systemd.join(&unit))
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
