@@ -39,6 +39,15 @@ enum BackupCommand {
         #[arg(value_name = "REPO")]
         repo: PathBuf,
     },
+    /// Remove all snapshots but the newest, and what only they name
+    Prune {
+        /// The repository
+        #[arg(value_name = "REPO")]
+        repo: PathBuf,
+        /// How many snapshots stay
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+        keep: u32,
+    },
     /// Read every object of every snapshot, and compare it with its name
     Check {
         /// The repository
@@ -106,6 +115,7 @@ pub fn run_backup(args: BackupArgs) -> Result<Outcome, Failure> {
     match args.command {
         None => take(args.take),
         Some(BackupCommand::List { repo }) => list(&Repo::open(&repo)?),
+        Some(BackupCommand::Prune { repo, keep }) => prune(&Repo::open_locked(&repo)?, keep),
         Some(BackupCommand::Check { repo }) => check(&Repo::open(&repo)?),
     }
 }
@@ -195,6 +205,13 @@ fn list(repo: &Repo) -> Result<Outcome, Failure> {
         }));
     }
     Ok(Outcome { text, json: json!({ "snapshots": rows }), code: service::exit::OK })
+}
+
+fn prune(repo: &Repo, keep: u32) -> Result<Outcome, Failure> {
+    let (snapshots, objects) = repo.prune(keep as usize)?;
+    let text = format!("removed {snapshots} snapshots and {objects} objects\n");
+    let json = json!({ "snapshots": snapshots, "objects": objects });
+    Ok(Outcome { text, json, code: service::exit::OK })
 }
 
 /// Reads every object once, whatever number of snapshots names it.

@@ -2,17 +2,18 @@
 //!
 //! Everything gets its name by being renamed, once it is whole and on the disk, objects before the
 //! snapshot that names them. So a crash at any moment leaves a repository in which every snapshot is
-//! complete; what was left half way is nobody's, and does no harm. Nothing is ever removed here but that.
+//! complete; what was left half way is nobody's, and does no harm. Only [`Repo::prune`] removes anything:
+//! snapshots first, then the objects that none of those left names.
 
 use super::{chain, sealing};
 use crate::{
-    export::{hex, sync_dir, write_file},
+    export::{hex, private_dir, sync_dir, write_file},
     output::{Failure, fail},
 };
 use age::x25519::Identity;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, TryLockError},
     io::Read,
     path::{Path, PathBuf},
@@ -87,7 +88,7 @@ pub struct FileEntry {
 pub struct Snapshot {
     /// The version of snapshots.
     pub version: u32,
-    /// Its name: the time it was made, and the height.
+    /// Its name: the height, and the time it was made.
     pub id: String,
     /// When it was made, RFC 3339.
     pub made: String,
@@ -153,13 +154,23 @@ impl Repo {
         Ok(Repo { dir: dir.to_owned(), description, lock: None })
     }
 
+    /// Opens a repository that is there, to remove something.
+    ///
+    /// # Errors
+    /// There is none, or a backup into it is under way.
+    pub fn open_locked(dir: &Path) -> Result<Self, Failure> {
+        let mut repo = Self::open(dir)?;
+        repo.lock = Some(lock(dir)?);
+        Ok(repo)
+    }
+
     /// Opens a repository to add to it, and makes it if the folder is empty or missing. Nobody else can
     /// add to it until this is dropped.
     ///
     /// # Errors
     /// Somebody else does, it is another ledger's, or its objects are encrypted to others.
     pub fn open_to_write(dir: &Path, ledger: &str, to: &[String]) -> Result<Self, Failure> {
-        fs::create_dir_all(dir).map_err(Failure::file(dir))?;
+        private_dir(dir)?;
         let lock = lock(dir)?;
         let unfinished = dir.join(UNFINISHED);
         if unfinished.exists() {
@@ -191,7 +202,7 @@ impl Repo {
             }
         }
         for name in [SNAPSHOTS, OBJECTS] {
-            fs::create_dir_all(dir.join(name)).map_err(Failure::file(dir))?;
+            private_dir(&dir.join(name))?;
         }
         let description = Description {
             format: FORMAT.to_owned(),
@@ -224,18 +235,31 @@ impl Repo {
         Ok(ids)
     }
 
-    /// A snapshot: the named one, or the newest.
+    /// The newest snapshot of a store that was whole, or else the newest; nothing if there is none.
+    ///
+    /// # Errors
+    /// A snapshot cannot be read.
+    pub fn newest(&self) -> Result<Option<Snapshot>, Failure> {
+        let mut newest = None;
+        for id in self.ids()?.iter().rev() {
+            let snapshot = self.snapshot(Some(id))?;
+            if snapshot.proven {
+                return Ok(Some(snapshot));
+            }
+            newest = newest.or(Some(snapshot));
+        }
+        Ok(newest)
+    }
+
+    /// A snapshot: the named one, or as [`Repo::newest`].
     ///
     /// # Errors
     /// There is none, or it cannot be read.
     pub fn snapshot(&self, id: Option<&str>) -> Result<Snapshot, Failure> {
-        let newest = || {
-            let none = || Failure(format!("{} has no snapshot", self.dir.display()));
-            self.ids()?.pop().ok_or_else(none)
-        };
-        let id = id.map_or_else(newest, |id| Ok(id.to_owned()))?;
+        let none = || Failure(format!("{} has no snapshot", self.dir.display()));
+        let Some(id) = id else { return self.newest()?.ok_or_else(none) };
         let path = self.dir.join(SNAPSHOTS).join(format!("{id}.json"));
-        if Path::new(&id).file_name().is_none_or(|name| *name != *id) || !path.exists() {
+        if Path::new(id).file_name().is_none_or(|name| *name != *id) || !path.exists() {
             let list = "'logseal backup list' names those that there are";
             return Err(Failure(format!("{} has no snapshot '{id}': {list}", self.dir.display())));
         }
@@ -246,18 +270,66 @@ impl Repo {
         Ok(snapshot)
     }
 
-    /// Every object that a snapshot names, by what its bytes are meant to be.
+    /// The objects of the newest snapshots, by what their bytes are meant to be: what a backup need not
+    /// add again.
     ///
     /// # Errors
     /// A snapshot cannot be read.
     pub fn known(&self) -> Result<BTreeMap<String, Object>, Failure> {
         let mut known = BTreeMap::new();
-        for id in self.ids()? {
-            for (_, object) in self.snapshot(Some(&id))?.objects() {
+        let last = self.ids()?.pop().map(|id| self.snapshot(Some(&id))).transpose()?;
+        for snapshot in last.into_iter().chain(self.newest()?) {
+            for (_, object) in snapshot.objects() {
                 known.insert(object.sha256.clone(), object.clone());
             }
         }
         Ok(known)
+    }
+
+    /// Removes all snapshots but the newest `keep`, and then every object that none of those names; the
+    /// numbers of both. The newest snapshot of a whole store always stays.
+    ///
+    /// # Errors
+    /// A snapshot cannot be read: nothing is removed then.
+    pub fn prune(&self, keep: usize) -> Result<(usize, usize), Failure> {
+        let (ids, mut named) = (self.ids()?, BTreeSet::new());
+        let newest = self.newest()?.map(|snapshot| snapshot.id);
+        let (old, kept): (Vec<(usize, &String)>, Vec<_>) = ids
+            .iter()
+            .enumerate()
+            .partition(|(at, id)| at + keep.max(1) < ids.len() && newest.as_ref() != Some(id));
+        for (_, id) in &kept {
+            let snapshot = self.snapshot(Some(id))?;
+            named.extend(snapshot.objects().map(|(_, object)| object.name.clone()));
+        }
+        for (_, id) in &old {
+            let path = self.dir.join(SNAPSHOTS).join(format!("{id}.json"));
+            fs::remove_file(&path).map_err(Failure::file(&path))?;
+        }
+        // Before any object goes: no snapshot may come back that has lost one.
+        sync_dir(&self.dir.join(SNAPSHOTS))?;
+        let mut removed = 0;
+        for folder in self.list(OBJECTS)? {
+            for path in self.list(&format!("{OBJECTS}/{folder}"))? {
+                if !named.contains(&path) {
+                    let path = self.dir.join(OBJECTS).join(&folder).join(path);
+                    fs::remove_file(&path).map_err(Failure::file(&path))?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok((old.len(), removed))
+    }
+
+    /// The names in a folder of the repository.
+    fn list(&self, folder: &str) -> Result<Vec<String>, Failure> {
+        let dir = self.dir.join(folder);
+        let mut names = Vec::new();
+        for entry in dir.read_dir().map_err(Failure::file(&dir))? {
+            let name = entry.map_err(Failure::file(&dir))?.file_name();
+            names.extend(name.to_str().map(ToOwned::to_owned));
+        }
+        Ok(names)
     }
 
     /// Adds bytes, durably; the object, and whether it is new.
@@ -289,7 +361,7 @@ impl Repo {
         if !self.dir.join(&path).exists() {
             let folder = self.dir.join(&path).with_file_name("");
             if !folder.exists() {
-                fs::create_dir_all(&folder).map_err(Failure::file(&folder))?;
+                private_dir(&folder)?;
                 sync_dir(&self.dir.join(OBJECTS))?;
             }
             place(&self.dir, &path, stored)?;

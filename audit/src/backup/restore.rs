@@ -4,7 +4,7 @@
 use super::repo::{Repo, SegmentInfo, Snapshot, segment_name};
 use crate::{
     client::read_policy,
-    export::{sync_dir, write_file},
+    export::{private_dir, sync_dir, write_file},
     output::{Failure, fail},
 };
 use age::x25519::Identity;
@@ -15,7 +15,6 @@ use record::{Checkpoint, batch::Codec, enrolment::Enrolment, entry::Enterprise, 
 use replica::{Block, LedgerState, Params, execute::replay};
 use std::{
     fs,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -190,11 +189,6 @@ fn remove_unfinished(work: &Path) -> Result<(), Failure> {
         }
     }
     fs::remove_dir_all(work).map_err(Failure::file(work))
-}
-
-/// Makes a folder for this user alone.
-fn private_dir(dir: &Path) -> Result<(), Failure> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Failure::file(dir))
 }
 
 /// Writes the block log and what lay beside; the bytes of the block log.

@@ -132,10 +132,10 @@ impl<'a> Copy<'a> {
 
     /// Begins behind what the newest snapshot has of sealed segments.
     fn go_on(&mut self, extents: &[Extent]) -> Result<(), Failure> {
-        if self.plan.full || self.repo.ids()?.is_empty() {
+        if self.plan.full {
             return Ok(());
         }
-        let newest = self.repo.snapshot(None)?;
+        let Some(newest) = self.repo.newest()? else { return Ok(()) };
         if newest.size > self.checkpoint.size.0 {
             return Err(Failure(format!(
                 "{}: the checkpoint is of {} entries, but snapshot {} has {}: this store is an older copy",
@@ -243,9 +243,11 @@ impl<'a> Copy<'a> {
         let now = service::clock::now();
         let digits: String = now.to_string().chars().filter(|c| c.is_ascii_digit()).collect();
         let height = self.segments.last().map_or(0, |segment| segment.last);
+        // Sorted by height, whatever the clock did meanwhile.
+        let id = format!("{height:012}-{digits}");
         let snapshot = Snapshot {
             version: 1,
-            id: format!("{digits}-{height}"),
+            id,
             made: now.to_string(),
             program: format!("logseal {}", env!("CARGO_PKG_VERSION")),
             ledger: self.checkpoint.origin.to_string(),

@@ -19,7 +19,7 @@ use crate::{
     output::{Failure, Outcome},
 };
 use record::{
-    Hash,
+    Checkpoint, Hash,
     block::BlockEntry,
     entry::Entry,
     merkle::{EntryIndex, Frontier, RangeProof, leaf_hash},
@@ -103,7 +103,7 @@ fn check(dir: &Path, manifest: &Manifest, policy: &Policy) -> Result<VerifiedChe
         let problem = "it speaks of another range or checkpoint than the files beside it";
         return Err(broken(MANIFEST, problem));
     }
-    check_bounds(dir, manifest, policy)?;
+    check_bounds(dir, manifest, policy, checkpoint)?;
     let mut walk = Walk::new(dir, manifest, &proof)?;
     for info in &manifest.files {
         walk.file(dir, manifest, info)?;
@@ -134,16 +134,22 @@ fn read(dir: &Path, name: &str) -> Result<Vec<u8>, Stop> {
 }
 
 /// The blocks beside the range must be of other times.
-fn check_bounds(dir: &Path, manifest: &Manifest, policy: &Policy) -> Result<(), Stop> {
+fn check_bounds(
+    dir: &Path,
+    manifest: &Manifest,
+    policy: &Policy,
+    checkpoint: &Checkpoint,
+) -> Result<(), Stop> {
     let (from, to) = times(manifest)?;
+    let bound = |name| bound(dir, name, policy, checkpoint);
     if let Some(from) = from.filter(|_| manifest.first > 0) {
-        let (index, block) = bound(dir, BEFORE, policy)?;
+        let (index, block) = bound(BEFORE)?;
         if index != manifest.first - 1 || block.time >= from {
             return Err(broken(BEFORE, "it does not show that the range begins where it must"));
         }
     }
     if let Some(to) = to.filter(|_| manifest.end < manifest.size) {
-        let (_, block) = bound(dir, AFTER, policy)?;
+        let (_, block) = bound(AFTER)?;
         if block.first.0 != manifest.end || block.time < to {
             return Err(broken(AFTER, "it does not show that the range ends where it must"));
         }
@@ -151,11 +157,19 @@ fn check_bounds(dir: &Path, manifest: &Manifest, policy: &Policy) -> Result<(), 
     Ok(())
 }
 
-fn bound(dir: &Path, name: &str, policy: &Policy) -> Result<(u64, BlockEntry), Stop> {
+fn bound(
+    dir: &Path,
+    name: &str,
+    policy: &Policy,
+    checkpoint: &Checkpoint,
+) -> Result<(u64, BlockEntry), Stop> {
     let bytes = read(dir, name)?;
     let proof = TlogProof::parse(&read(dir, &format!("{name}.tlog-proof"))?);
     let proof = proof.map_err(|error| broken(name, error))?;
-    proof.verify(&bytes, policy).map_err(|error| broken(name, error))?;
+    let verified = proof.verify(&bytes, policy).map_err(|error| broken(name, error))?;
+    if verified.checkpoint() != checkpoint {
+        return Err(broken(name, "it is proven under another checkpoint"));
+    }
     let entry = Entry::parse(&bytes).map_err(|error| broken(name, error))?;
     let block = BlockEntry::decode(&entry).ok_or_else(|| broken(name, "it is no block entry"))?;
     Ok((proof.index.0, block))
@@ -284,7 +298,9 @@ fn holds(manifest: &Manifest, verified: &VerifiedCheckpoint, own_policy: bool) -
         "HOLDS   export of {}: {written} entries of {all}, {} to {} (not included)\n",
         checkpoint.origin, manifest.first, manifest.end,
     );
-    if let (Some(from), Some(to)) = (&manifest.from, &manifest.to) {
+    if manifest.from.is_some() || manifest.to.is_some() {
+        let from = manifest.from.as_deref().unwrap_or("the beginning");
+        let to = manifest.to.as_deref().unwrap_or("the end");
         text += &format!("times    every block from {from} on and before {to}\n");
     }
     for (agent, numbers) in &manifest.records {

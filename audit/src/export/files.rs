@@ -6,8 +6,9 @@ use clap::ValueEnum;
 use ring::digest;
 use std::{
     fmt::Write as _,
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead, BufReader, BufWriter, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -58,12 +59,12 @@ pub struct Hashed {
 }
 
 impl Hashed {
-    /// Makes a new file.
+    /// Makes a new file, for this user alone: entries say who looked at whom.
     ///
     /// # Errors
     /// It exists, or the machine refuses.
     pub fn create(path: &Path) -> Result<Self, Failure> {
-        let file = File::options().write(true).create_new(true).open(path);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path);
         let file = BufWriter::with_capacity(1 << 18, file.map_err(Failure::file(path))?);
         Ok(Hashed { file, context: digest::Context::new(&digest::SHA256), bytes: 0 })
     }
@@ -312,6 +313,14 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut file = Hashed::create(path)?;
     file.write_all(bytes).map_err(Failure::file(path))?;
     file.finish().map(drop).map_err(Failure::file(path))
+}
+
+/// Makes a folder, for this user alone.
+///
+/// # Errors
+/// The machine refuses.
+pub fn private_dir(dir: &Path) -> Result<(), Failure> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Failure::file(dir))
 }
 
 /// Makes the names in a folder durable.

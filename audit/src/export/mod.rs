@@ -12,7 +12,7 @@ mod parquet;
 mod row;
 mod tally;
 
-pub use files::{Format, Hashed, HashedRead, hex, sync_dir, write_file};
+pub use files::{Format, Hashed, HashedRead, hex, private_dir, sync_dir, write_file};
 pub use manifest::{MANIFEST, Manifest};
 pub use row::Row;
 
@@ -136,7 +136,7 @@ fn begin(output: &Path) -> Result<PathBuf, Failure> {
         }
         std::fs::remove_dir(&partial).map_err(Failure::file(&partial))?;
     }
-    std::fs::create_dir_all(&partial).map_err(Failure::file(&partial))?;
+    private_dir(&partial)?;
     Ok(partial)
 }
 

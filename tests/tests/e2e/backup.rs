@@ -170,11 +170,19 @@ fn the_second_backup_copies_what_is_new() {
     let (code, list) = case.run(&["backup", "list", shown(&case.repo)]);
     assert_eq!((code, list["snapshots"].as_array().unwrap().len()), (0, 4));
     assert_eq!(case.check().0, 0);
+    let (code, pruned) = case.run(&["backup", "prune", shown(&case.repo), "--keep", "100"]);
+    assert_eq!((code, &pruned["objects"]), (0, &0.into()), "{pruned}");
     // Any snapshot, not only the newest.
     let to = case.site.path("old");
     let id = first["snapshot"].as_str().unwrap();
     let (code, restored) = case.run(&case.restore_args(&to, &["--snapshot", id]));
     assert_eq!((code, &restored["root"]), (0, &first["root"]), "{restored}");
+    let (code, pruned) = case.run(&["backup", "prune", shown(&case.repo), "--keep", "1"]);
+    assert_eq!((code, &pruned["snapshots"], &pruned["objects"]), (0, &3.into(), &1.into()));
+    let to = case.site.path("newest");
+    let (code, restored) = case.run(&case.restore_args(&to, &[]));
+    assert_eq!((code, &restored["root"]), (0, &full["root"]), "{restored}");
+    assert_eq!((case.check().0, case.backup(&[])["new_objects"].as_u64()), (0, Some(0)));
 }
 
 #[test]
@@ -223,7 +231,8 @@ fn a_flipped_bit_in_an_object_or_in_the_store_is_named() {
     assert!(code == 2 && answer["error"].as_str().unwrap().contains(shown(&segment)), "{answer}");
     let answer = case.backup(&["--full", "--allow-damaged"]);
     assert_eq!(answer["proven"], false);
-    let (code, answer) = case.run(&case.restore_args(&to, &[]));
+    let id = answer["snapshot"].as_str().unwrap().to_owned();
+    let (code, answer) = case.run(&case.restore_args(&to, &["--snapshot", &id]));
     assert!(code == 2 && answer["error"].as_str().unwrap().contains("--allow-damaged"), "{answer}");
     flip(&segment);
     // Nobody believes the damaged snapshot: the next one is whole again.
