@@ -6,6 +6,7 @@ mod drill;
 mod repo;
 mod restore;
 mod sealing;
+mod snapshot;
 mod take;
 
 pub use drill::{DrillArgs, run as run_drill};
@@ -14,8 +15,9 @@ use crate::output::{Failure, Outcome, fail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use ledger::config::Config;
-use repo::{Repo, Snapshot};
+use repo::Repo;
 use serde_json::json;
+use snapshot::{Snapshot, segment_name};
 use std::path::{Path, PathBuf};
 
 /// Copy a node's store into a repository, while the node runs or not.
@@ -140,7 +142,7 @@ fn take(args: TakeArgs) -> Result<Outcome, Failure> {
     );
     for segment in &snapshot.segments {
         if let Some(damage) = &segment.damage {
-            text += &format!("DAMAGED  {}: {damage}\n", repo::segment_name(segment.first));
+            text += &format!("DAMAGED  {}: {damage}\n", segment_name(segment.first));
         }
     }
     if !snapshot.policy_checked {

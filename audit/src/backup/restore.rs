@@ -1,7 +1,10 @@
 //! Making a store out of a snapshot, and executing it again from the first block: what is restored is
 //! what a quorum signed for, or it is not restored.
 
-use super::repo::{Repo, SegmentInfo, Snapshot, segment_name};
+use super::{
+    repo::Repo,
+    snapshot::{SegmentInfo, Snapshot, segment_name},
+};
 use crate::{
     client::read_policy,
     export::{private_dir, sync_dir, write_file},

@@ -6,7 +6,8 @@
 
 use super::{
     chain::Chain,
-    repo::{FileEntry, Object, Repo, SegmentInfo, Snapshot, segment_name},
+    repo::{Repo, VERSION},
+    snapshot::{FileEntry, Object, SegmentInfo, Snapshot, segment_name},
 };
 use crate::{
     client::read_policy,
@@ -246,7 +247,7 @@ impl<'a> Copy<'a> {
         // Sorted by height, whatever the clock did meanwhile.
         let id = format!("{height:012}-{digits}");
         let snapshot = Snapshot {
-            version: 1,
+            version: VERSION,
             id,
             made: now.to_string(),
             program: format!("logseal {}", env!("CARGO_PKG_VERSION")),

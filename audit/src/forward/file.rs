@@ -7,7 +7,10 @@ use super::{
     config::{FileOutput, Framing},
     state::Place,
 };
-use crate::{export::Row, output::Failure};
+use crate::{
+    export::{Row, sync_dir},
+    output::Failure,
+};
 use std::{
     fs::{self, File, Metadata},
     io::{self, Write},
@@ -93,6 +96,8 @@ impl FileSink {
 fn open(path: &Path) -> Result<(File, Place), Failure> {
     let file = File::options().write(true).create(true).truncate(false).mode(0o640).open(path);
     let file = file.map_err(Failure::file(path))?;
+    // The name of a new file must be as durable as the state that will rest on it.
+    sync_dir(path.parent().unwrap_or(Path::new("")))?;
     let place = place_of(&file.metadata().map_err(Failure::file(path))?);
     Ok((file, place))
 }

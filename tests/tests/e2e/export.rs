@@ -116,6 +116,16 @@ fn a_flipped_bit_anywhere_in_an_export_is_named() {
     let agent = export("agent", &["--agent", "generated", "--source", "kong", "--last", "2000"]);
     flip(&site, &agent, "leaves");
 
+    // Nothing is written under a proof that does not lead to the root.
+    let (tree, dir) = (store.join("tree/level-0"), site.path("wrong"));
+    let mut hashes = fs::read(&tree).unwrap();
+    hashes[32 * 1000] ^= 1;
+    fs::write(&tree, hashes).unwrap();
+    let args = ["export", "--store", shown(&store), "--policy", shown(&policy), "-o", shown(&dir)];
+    let (code, answer) = logseal(&site, &[&args[..], &["--first", "1001"]].concat());
+    assert!(code == 2 && answer["error"].as_str().unwrap().contains("not those"), "{answer}");
+    assert!(!dir.exists());
+
     // What is left out shows, even if the manifest is made to fit.
     let path = within.join("entries-000001.syslog");
     let bytes = fs::read(&path).unwrap();

@@ -157,7 +157,7 @@ fn a_stock_rsyslog_receives_every_record_over_mutual_tls() {
 }
 
 #[test]
-fn a_node_that_makes_entries_up_is_not_forwarded() {
+fn a_ledger_that_does_not_extend_what_was_seen_is_not_forwarded() {
     let (_dir, site, mut ledger) = serving(2000);
     let config = configure(&site, &to_file(&site));
     let mut forwarder = start(&site, &config);
