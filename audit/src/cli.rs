@@ -1,10 +1,13 @@
 //! The command line of `logseal`.
 
 use crate::{
+    backup::{self, BackupArgs, DrillArgs, RestoreArgs},
     certs_cmd::{self, CertsArgs},
     cluster::{self, ClusterArgs},
     demo::{self, DemoArgs},
     enrol::{self, EnrolArgs},
+    export::{self, ExportArgs},
+    forward::{self, ForwardArgs},
     monitor::{self, MonitorArgs},
     output::{Failure, Outcome, fail, finish},
     proof::{self, ProofArgs},
@@ -32,6 +35,11 @@ struct Cli {
 enum Command {
     Verify(VerifyArgs),
     Proof(ProofArgs),
+    Export(ExportArgs),
+    Forward(ForwardArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
+    Drill(DrillArgs),
     Enrol(EnrolArgs),
     Status(StatusArgs),
     Certs(CertsArgs),
@@ -54,6 +62,11 @@ pub fn main() -> ExitCode {
     match command {
         Command::Verify(args) => finish(verify::run(args), json),
         Command::Proof(args) => finish(proof::run(args), json),
+        Command::Export(args) => finish(export::run(args), json),
+        Command::Forward(args) => finish(forward::run(args), json),
+        Command::Backup(args) => finish(backup::run_backup(args), json),
+        Command::Restore(args) => finish(backup::run_restore(args), json),
+        Command::Drill(args) => finish(backup::run_drill(args), json),
         Command::Enrol(args) => finish(enrol::run(args), json),
         Command::Status(args) => finish(status::run(args), json),
         Command::Certs(args) => certs(&args),

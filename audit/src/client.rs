@@ -83,6 +83,11 @@ impl ClientArgs {
         ClientArgs { config: Some(config.to_owned()), ..ClientArgs::default() }
     }
 
+    /// The policy that was named as an option.
+    pub fn policy_file(&self) -> Option<&Path> {
+        self.policy.as_deref()
+    }
+
     /// Combines options and configuration file.
     pub fn resolve(self) -> Result<Client, Failure> {
         let nodes = |file: Written| file.nodes.into_iter().flatten().chain(file.node).collect();
@@ -162,6 +167,11 @@ pub struct Connection {
 }
 
 impl Client {
+    /// Of what a configuration file of another command says.
+    pub fn new(nodes: Vec<String>, policy: PathBuf, tls: Tls) -> Self {
+        Client { nodes, policy: Some(policy), tls }
+    }
+
     /// True if a policy was named.
     pub fn has_policy(&self) -> bool {
         self.policy.is_some()

@@ -2,6 +2,7 @@
 
 use crate::{
     evidence::{Evidence, Proven},
+    export,
     output::{Failure, Outcome, shown},
     store::{self, StoreCheck},
 };
@@ -9,13 +10,13 @@ use clap::Args;
 use serde_json::json;
 use std::{num::NonZeroUsize, path::PathBuf};
 
-/// Check the evidence of a record, or a node's whole store. Needs no network.
+/// Check the evidence of a record, an export, or a node's whole store. Needs no network.
 ///
 /// Exit codes: 0 it holds, 1 it is broken (and what is), 2 usage or input/output.
 #[derive(Args, Clone, Debug)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["evidence", "store"])))]
 pub struct VerifyArgs {
-    /// The folder that 'logseal proof' wrote
+    /// The folder that 'logseal proof' or 'logseal export' wrote
     #[arg(value_name = "DIR")]
     evidence: Option<PathBuf>,
     /// A node's store instead: every block, entry, tree node and place in the index is checked
@@ -53,6 +54,9 @@ pub fn run(args: VerifyArgs) -> Result<Outcome, Failure> {
     let Some(dir) = args.evidence else {
         return Err(Failure("name the folder with the evidence".into()));
     };
+    if export::check::is_export(&dir) {
+        return export::check::run(&dir, args.policy.as_deref());
+    }
     let evidence = Evidence::load(&dir, args.policy.as_deref())?;
     Ok(match evidence.verify() {
         Ok(proven) => holds(&proven, args.policy.is_some()),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::Damage;
-use crate::format::{RECORD_HEADER_BYTES, RecordHeader};
+use crate::format::{RECORD_HEADER_BYTES, RecordHeader, padded};
 use crate::recover::{judge_sealed, read_and_scan};
 use crate::{Error, Seq};
 
@@ -53,6 +53,23 @@ impl Segment {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.len() as u64
+    }
+
+    /// All bytes of its file, as they were read.
+    #[must_use]
+    pub fn raw(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Its bytes up to the end of the last record in front of `end`: a segment that holds exactly these. `None` if one
+    /// of them cannot be read, or if it has none of them.
+    #[must_use]
+    pub fn up_to(&self, end: Seq) -> Option<&[u8]> {
+        let count = end.min(self.extent.last).0.checked_sub(self.extent.first.0)?;
+        let records = self.records.get(..count as usize)?;
+        let last = records.last().filter(|_| records.iter().all(|offset| *offset != 0))?;
+        let bytes = RECORD_HEADER_BYTES + padded(self.payload(*last)?.len());
+        self.bytes.get(..*last as usize + bytes)
     }
 
     /// What is damaged, in order.

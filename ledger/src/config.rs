@@ -214,6 +214,11 @@ impl Config {
         }
     }
 
+    /// The members file, if the configuration names one.
+    pub fn members_file(&self) -> Option<&Path> {
+        self.members_file.as_deref()
+    }
+
     fn shown_members(&self) -> String {
         self.members_file.as_deref().unwrap_or(Path::new("")).display().to_string()
     }

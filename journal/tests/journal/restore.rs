@@ -190,3 +190,29 @@ fn a_segment_that_was_cut_short_says_that_records_are_missing() {
         );
     }
 }
+
+#[test]
+fn segments_copied_up_to_any_record_are_a_journal_of_the_records_in_front_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, records) = journal_of(dir.path(), 60);
+    let reader = journal.reader();
+    for end in 1..=60 {
+        let copy = tempfile::tempdir().unwrap();
+        for extent in reader.segments().into_iter().filter(|extent| extent.first.0 < end) {
+            let segment = reader.load(extent).unwrap();
+            let name = format!("{:020}.seg", extent.first.0);
+            fs::write(copy.path().join(name), segment.up_to(Seq(end)).unwrap()).unwrap();
+        }
+        let (copied, recovery) = Journal::open(copy.path(), options()).unwrap();
+        assert!(recovery.damage.is_empty() && recovery.torn.is_none(), "{end}: {recovery:?}");
+        let found: Vec<Vec<u8>> =
+            copied.reader().iter(Seq(0)).map(|item| item.unwrap().1).collect();
+        assert_eq!(found, records[..end as usize]);
+    }
+    let files = segments(dir.path());
+    let mut bytes = fs::read(&files[1]).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&files[1], bytes).unwrap();
+    let segment = reader.load(reader.segments()[1]).unwrap();
+    assert!(segment.up_to(Seq(60)).is_none() && !segment.raw().is_empty());
+}

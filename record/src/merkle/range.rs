@@ -175,13 +175,23 @@ impl RangeProof {
     /// The root of the tree of `size` leaves in which `leaves` stand from `start` on;
     /// `None` if the proof's shape does not fit these numbers.
     pub fn root(&self, start: EntryIndex, leaves: &[Hash], size: TreeSize) -> Option<Hash> {
-        let end = start.0.checked_add(leaves.len() as u64)?;
+        let mut tree = self.begin(start)?;
+        leaves.iter().for_each(|leaf| tree.push(*leaf));
+        self.end(tree, size)
+    }
+
+    /// The tree in front of a run that begins at `start`: for runs that are too long to be held, whose
+    /// leaves are pushed one by one. `None` if the proof's shape does not fit.
+    pub fn begin(&self, start: EntryIndex) -> Option<Frontier> {
+        Frontier::from_hashes(TreeSize(start.0), &self.left).ok()
+    }
+
+    /// The root of the tree of `size` leaves, if `tree` is what [`RangeProof::begin`] gave with all of the
+    /// run's leaves pushed; `None` if the proof's shape does not fit.
+    pub fn end(&self, mut tree: Frontier, size: TreeSize) -> Option<Hash> {
+        let end = tree.size().0;
         if end > size.0 || self.right.len() != decompose(end, size.0).count() {
             return None;
-        }
-        let mut tree = Frontier::from_hashes(TreeSize(start.0), &self.left).ok()?;
-        for leaf in leaves {
-            tree.push(*leaf);
         }
         for (id, hash) in decompose(end, size.0).zip(&self.right) {
             tree.0.push_node(id, *hash, |_, _| {});

@@ -3,12 +3,15 @@
 
 mod agent_kills;
 mod alone;
+mod backup;
 mod cluster;
 mod crash;
 mod demo;
 mod disk;
+mod export;
 mod failing;
 mod files;
+mod forward;
 mod fresh;
 mod frozen;
 mod heal;

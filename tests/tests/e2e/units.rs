@@ -5,9 +5,8 @@ use std::{path::Path, process::Command};
 #[test]
 fn each_unit_is_rated_two_or_better() {
     let systemd = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
-    for unit in
-        ["agent", "ledger", "monitor", "witness"].map(|name| format!("logseal-{name}.service"))
-    {
+    for unit in ["agent", "ledger", "monitor", "witness", "forward", "backup", "drill"] {
+        let unit = format!("logseal-{unit}.service");
         let output = Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--no-pager"])
             .arg(systemd.join(&unit))

@@ -1,0 +1,241 @@
+//! Following a ledger: checkpoints that extend each other, runs of entries that lead to their roots.
+
+use super::{
+    Sink,
+    config::{Config, Start, Wanted},
+    metrics::Metrics,
+    state::{Place, State, StateFile},
+    syslog,
+};
+use crate::{
+    output::{Failure, fail},
+    reading::{Ledger, Remote},
+};
+use record::{
+    Checkpoint, TreeSize,
+    entry::{Entry, Kind},
+    merkle::{
+        EntryIndex, Frontier, RangeProof, consistency_proof, leaf_hash, range_proof,
+        verify_consistency,
+    },
+    policy::Policy,
+};
+use std::ops::ControlFlow;
+use tokio::runtime::Handle;
+
+/// The most entries that are handed on at once,
+const MAX_ENTRIES: u64 = 4096;
+/// and about the most bytes.
+const MAX_BYTES: usize = 4 << 20;
+
+/// A follower of one ledger.
+pub struct Follower<'a> {
+    config: &'a Config,
+    handle: Handle,
+    policy: &'a Policy,
+    /// Nothing before the first checkpoint of the first start.
+    state: Option<State>,
+    /// The node that is asked, while it does what it should.
+    ledger: Option<Ledger>,
+    /// Which of the nodes that is, or is tried next.
+    turn: usize,
+}
+
+/// A run of entries that was verified.
+struct Run {
+    /// The ledger's tree behind it.
+    tree: Frontier,
+    /// The entries that are wanted, as they are handed on.
+    bytes: Vec<u8>,
+    /// How many these are.
+    count: u64,
+}
+
+impl<'a> Follower<'a> {
+    /// Goes on behind `state`, or begins where the configuration says.
+    pub fn new(
+        config: &'a Config,
+        handle: &Handle,
+        policy: &'a Policy,
+        state: Option<State>,
+    ) -> Self {
+        Follower { config, handle: handle.clone(), policy, state, ledger: None, turn: 0 }
+    }
+
+    /// The entry that is handed on next.
+    pub fn next(&self) -> u64 {
+        self.state.as_ref().map_or(0, |state| state.tree.size().0)
+    }
+
+    /// Saves how far it came, with another end of the output file.
+    ///
+    /// # Errors
+    /// The machine refuses.
+    pub fn save(&mut self, file: &StateFile, place: Option<Place>) -> Result<(), Failure> {
+        let Some(state) = &mut self.state else { return Ok(()) };
+        state.file = place;
+        file.save(state)
+    }
+
+    /// Hands a run of entries on; false if there is none.
+    ///
+    /// # Errors
+    /// A node, the output or this machine failed. After a failure of a node the next one is asked.
+    pub fn step(
+        &mut self,
+        sink: &mut Sink,
+        file: &StateFile,
+        metrics: &Metrics,
+    ) -> Result<bool, Failure> {
+        let read = self.read(sink).map_err(|failure| {
+            let node = &self.config.client.nodes[self.turn % self.config.client.nodes.len()];
+            let failure = Failure(format!("node {node}: {failure}"));
+            self.ledger = None;
+            self.turn += 1;
+            failure
+        });
+        let Some(run) = read? else { return Ok(false) };
+        if let Some(state) = self.state.as_mut().filter(|state| state.file.is_none())
+            && let Sink::File(output) = sink
+        {
+            // Without it, nobody would know that the first bytes are not recorded yet.
+            state.file = Some(output.place());
+            file.save(state)?;
+        }
+        if run.count > 0 {
+            match sink {
+                Sink::File(output) => output.write(&run.bytes)?,
+                Sink::Syslog(output) => output.write(&run.bytes)?,
+            }
+        }
+        let next = run.tree.size();
+        if let Some(state) = &mut self.state {
+            state.tree = run.tree;
+            if let Sink::File(output) = sink {
+                state.file = Some(output.place());
+            }
+            file.save(state)?;
+            metrics.delivered(run.count, next.0, state.checkpoint.size.0);
+        }
+        Ok(true)
+    }
+
+    /// The next run of entries, if there is one.
+    fn read(&mut self, sink: &Sink) -> Result<Option<Run>, Failure> {
+        let mut ledger = match self.ledger.take() {
+            Some(ledger) => ledger,
+            None => self.connect()?,
+        };
+        let ahead = self.state.as_ref().is_some_and(|s| s.tree.size() < s.checkpoint.size)
+            && self.state.as_ref().is_some_and(|s| ledger.size() == s.checkpoint.size.0);
+        if !ahead {
+            self.advance(&mut ledger)?;
+        }
+        let run = self.run(&ledger, sink)?;
+        self.ledger = Some(ledger);
+        Ok(run)
+    }
+
+    fn connect(&self) -> Result<Ledger, Failure> {
+        let client = &self.config.client;
+        let address = &client.nodes[self.turn % client.nodes.len()];
+        Remote::connect(&self.handle, client, address).map(Ledger::Node)
+    }
+
+    /// Takes a newer checkpoint, which must extend the one before.
+    fn advance(&mut self, ledger: &mut Ledger) -> Result<(), Failure> {
+        let Ledger::Node(remote) = ledger else { return Ok(()) };
+        let (_, new) = remote.advance(self.policy)?;
+        let Some(state) = &mut self.state else {
+            self.state = Some(begin(self.config.start, ledger, new)?);
+            return Ok(());
+        };
+        let old = &state.checkpoint;
+        if new.origin != old.origin {
+            return Err(Failure(format!(
+                "it is of the ledger {}, not of {}",
+                new.origin, old.origin
+            )));
+        }
+        if new.size < old.size {
+            return Err(Failure(format!("it has {} entries, and others {}", new.size, old.size)));
+        }
+        let proof = consistency_proof(ledger, old.size, new.size)?;
+        verify_consistency(&proof, (old.size, old.root), (new.size, new.root)).map_err(
+            |error| {
+                let serious = "either this node lies or the ledger was forked";
+                Failure(format!(
+                    "its checkpoint does not extend the one before: {serious}: {error}"
+                ))
+            },
+        )?;
+        state.checkpoint = new;
+        Ok(())
+    }
+
+    /// Reads a run of entries and verifies that it leads to the checkpoint.
+    fn run(&self, ledger: &Ledger, sink: &Sink) -> Result<Option<Run>, Failure> {
+        let Some(state) = &self.state else { return Ok(None) };
+        let (first, size) = (state.tree.size().0, state.checkpoint.size);
+        if first >= size.0 {
+            return Ok(None);
+        }
+        let end = size.0.min((first / 256) * 256 + MAX_ENTRIES);
+        let mut run = Run { tree: state.tree.clone(), bytes: Vec::new(), count: 0 };
+        let mut read = 0;
+        ledger.entries(first..end, &mut |index, entry| {
+            run.tree.push(leaf_hash(entry));
+            read += entry.len();
+            if self.is_wanted(entry) {
+                run.count += 1;
+                match sink {
+                    Sink::File(file) => file.frame(index, entry, &mut run.bytes),
+                    Sink::Syslog(_) => syslog::frame(entry, &mut run.bytes),
+                }
+            }
+            let enough = read >= MAX_BYTES && (index + 1) % 256 == 0;
+            Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        let end = EntryIndex(run.tree.size().0);
+        let right = range_proof(ledger, end, end, size)?.right;
+        let root = RangeProof { left: Vec::new(), right }.end(run.tree.clone(), size);
+        if root != Some(state.checkpoint.root) {
+            let problem = "its entries are not those that the checkpoint was signed for";
+            return Err(Failure(problem.into()));
+        }
+        Ok(Some(run))
+    }
+
+    fn is_wanted(&self, bytes: &[u8]) -> bool {
+        let config = self.config;
+        if config.wanted == Wanted::All && config.agents.is_empty() && config.sources.is_empty() {
+            return true;
+        }
+        let Ok(entry) = Entry::parse(bytes) else { return config.wanted == Wanted::All };
+        if config.wanted == Wanted::Records && entry.kind() != Kind::Record {
+            return false;
+        }
+        let of = |wanted: &[String], name: &str| {
+            wanted.is_empty()
+                || entry.element().param(name).is_some_and(|v| wanted.iter().any(|w| *w == v))
+        };
+        of(&config.agents, "agent") && of(&config.sources, "source")
+    }
+}
+
+/// The state of the first start.
+fn begin(start: Start, ledger: &Ledger, checkpoint: Checkpoint) -> Result<State, Failure> {
+    let tree = match start {
+        Start::Beginning => Frontier::default(),
+        Start::End => {
+            let (size, end) = (checkpoint.size, EntryIndex(checkpoint.size.0));
+            let left = range_proof(ledger, end, end, size)?.left;
+            let tree = Frontier::from_hashes(TreeSize(size.0), &left).map_err(fail)?;
+            if tree.root() != checkpoint.root {
+                return Err(Failure("its hashes do not lead to its checkpoint".into()));
+            }
+            tree
+        }
+    };
+    Ok(State { tree, checkpoint, file: None })
+}
