@@ -246,7 +246,7 @@ impl World {
             Output::Published(head) => self.published(node, head),
             Output::ServeBlocks { to, from } => self.serve(node, to, from.0),
             // No disk of these worlds loses what was durable.
-            Output::Mended { .. } => {}
+            Output::Mended { .. } => Ok(()),
             Output::Dropped(pending) => {
                 let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
                 if let Some((agent, connection)) = process.waiting.remove(&pending.digest()) {
