@@ -5,7 +5,7 @@ use crate::tiles::{FULL, TilesError};
 use link::tls::ReloadingClient;
 use record::{
     Hash, TreeSize,
-    merkle::{NodeId, NodeSource, consistency_proof, node_hash, root, verify_consistency},
+    merkle::{NodeId, NodeSource, consistency_proof, perfect_root, root, verify_consistency},
 };
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::timeout;
@@ -56,11 +56,8 @@ impl NodeSource for TileSet {
         let place = (level, first / FULL);
         let tile = self.tiles.get(&place).ok_or(place)?;
         let at = (first % FULL) as usize;
-        let mut hashes = tile.get(at..at + count).ok_or(place)?.to_vec();
-        while hashes.len() > 1 {
-            hashes = hashes.chunks(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
-        }
-        Ok(hashes[0])
+        let hashes = tile.get(at..at + count).ok_or(place)?.to_vec();
+        Ok(perfect_root(hashes))
     }
 }
 

@@ -7,7 +7,7 @@
 use super::{Index, StoreError, TreeFiles, TreeReader, seq_of};
 use journal::{Extent, Reader, Seq};
 use record::{
-    AgentName, Hash, TreeSize, UnixMillis, UnixSeconds,
+    AgentName, Hash, TreeSize, UnixSeconds,
     batch::{Codec, LogState, SealedBatch},
     block::Height,
     crypto::PublicKey,
@@ -17,7 +17,7 @@ use record::{
 };
 use replica::{
     Block, BlockHeader, BlockTree, LedgerState, Params,
-    entries::{for_each_entry, places},
+    entries::{Places, for_each_entry, places},
 };
 use std::{
     collections::BTreeMap,
@@ -62,12 +62,8 @@ struct Log {
 
 /// What is known of the ledger while blocks are read.
 struct Pass {
-    height: Height,
-    id: Hash,
-    time: UnixMillis,
-    size: TreeSize,
-    root: Hash,
     logs: BTreeMap<AgentName, Log>,
+    /// The state after the blocks so far, without its tree and the agents.
     state: LedgerState,
 }
 
@@ -83,14 +79,14 @@ pub(super) fn index(
     }
     let of = Height(blocks.durable().0);
     let mut progress = Progress::new("making the index again");
-    let mut pass = Pass::new();
+    let mut pass = Pass { logs: BTreeMap::new(), state: LedgerState::genesis() };
     let mut newest = None;
     for extent in blocks.segments() {
         for_each_block(blocks, extent, |block| {
             progress.at(block.header.height, of);
             let found = places(&block).map_err(|error| wrong(&block.header, error))?;
             index.note(&block.header, &found)?;
-            pass.take(&block)?;
+            pass.take(&block, &found)?;
             newest = Some(block.header);
             Ok(())
         })?;
@@ -99,22 +95,9 @@ pub(super) fn index(
 }
 
 impl Pass {
-    fn new() -> Self {
-        let state = LedgerState::genesis();
-        Pass {
-            height: state.height,
-            id: state.parent,
-            time: state.time,
-            size: state.tree.size(),
-            root: state.tree.root(),
-            logs: BTreeMap::new(),
-            state,
-        }
-    }
-
-    fn take(&mut self, block: &Block) -> Result<(), StoreError> {
+    fn take(&mut self, block: &Block, found: &Places) -> Result<(), StoreError> {
         let header = &block.header;
-        if header.height.0 != self.height.0 + 1 || header.parent != self.id {
+        if header.height.0 != self.state.height.0 + 1 || header.parent != self.state.parent {
             return Err(wrong(header, "it does not follow the block before it"));
         }
         for body in &block.enrolments {
@@ -122,13 +105,12 @@ impl Pass {
             let log = Log { key: enrolment.key, sealed: UnixSeconds(0), newest: None };
             self.logs.insert(enrolment.agent, log);
         }
-        for (nth, body) in (0..).zip(&block.batches) {
-            let batch = SealedBatch::decode(&body.encoded).map_err(|error| wrong(header, error))?;
-            let log = self.logs.get_mut(&batch.agent);
+        for (nth, placed) in (0..).zip(&found.placed) {
+            let log = self.logs.get_mut(&placed.agent);
             let log =
                 log.ok_or_else(|| wrong(header, "a batch of an agent that is not enrolled"))?;
-            log.sealed = batch.seal.time;
-            if batch.count > 0 {
+            log.sealed = placed.sealed;
+            if placed.count > 0 {
                 log.newest = Some((header.height, nth));
             }
         }
@@ -136,15 +118,14 @@ impl Pass {
             let found = Equivocation::decode(body).map_err(|error| wrong(header, error))?;
             self.state.convicted.insert((found.culprit, found.kind));
         }
-        (self.height, self.id, self.time) = (header.height, header.id(), header.time);
-        (self.size, self.root) = (header.size, header.root);
+        let state = &mut self.state;
+        (state.height, state.parent, state.time) = (header.height, header.id(), header.time);
         Ok(())
     }
 
     /// Opens the newest batch of each agent, for where its log stands.
     fn finish(self, blocks: &Reader, params: &Params) -> Result<LedgerState, StoreError> {
         let mut state = self.state;
-        (state.height, state.parent, state.time) = (self.height, self.id, self.time);
         let mut codec = Codec::default();
         for (agent, log) in self.logs {
             let mut now =

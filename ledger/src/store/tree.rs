@@ -3,7 +3,7 @@
 use super::StoreError;
 use record::{
     Hash, TreeSize,
-    merkle::{Frontier, NodeId, NodeSource, decompose, node_hash},
+    merkle::{Frontier, NodeId, NodeSource, decompose, perfect_root},
 };
 use replica::BlockTree;
 use std::{
@@ -140,7 +140,7 @@ impl TreeReader {
         let hashes = self.hashes(file, index, count)?;
         if count == 1 << STRIDE && file + 1 < FILES {
             let above = self.hashes(file + 1, index >> STRIDE, 1)?;
-            if above[0] != fold(hashes.clone()) {
+            if above[0] != perfect_root(hashes.clone()) {
                 let (below, above) = (&self.files[file].0, &self.files[file + 1].0);
                 let problem = format!(
                     "{} and {} do not fit together at hash {index}: stop the node and delete the \
@@ -168,16 +168,8 @@ impl NodeSource for TreeReader {
     fn node(&self, id: NodeId) -> io::Result<Hash> {
         let file = usize::from(id.level / STRIDE);
         let above = id.level % STRIDE;
-        Ok(fold(self.hashes(file, id.index << above, 1 << above)?))
+        Ok(perfect_root(self.hashes(file, id.index << above, 1 << above)?))
     }
-}
-
-/// The root over a power of two of hashes.
-fn fold(mut hashes: Vec<Hash>) -> Hash {
-    while hashes.len() > 1 {
-        hashes = hashes.chunks(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
-    }
-    hashes[0]
 }
 
 /// Hashes in a level file of a tree of this size.

@@ -65,6 +65,18 @@ pub async fn accept_optional(
     Ok((stream, identity))
 }
 
+/// A connection to the server at `addr`, on which nothing was said yet, and the name that its certificate must be for.
+pub(super) async fn reach(
+    addr: impl ToSocketAddrs,
+    server_name: &str,
+) -> Result<(ServerName<'static>, TcpStream), Problem> {
+    let name = ServerName::try_from(server_name.to_owned())
+        .map_err(|_| Problem::BadServerName(server_name.chars().take(100).collect()))?;
+    let tcp = TcpStream::connect(addr).await.map_err(Problem::Unreachable)?;
+    tcp.set_nodelay(true).map_err(Problem::Io)?;
+    Ok((name, tcp))
+}
+
 /// Connects to the server at `addr`, whose certificate must be for
 /// `server_name` (a DNS name or IP address) and in the role `required`. Takes
 /// at most `limit` and half a second.
@@ -83,11 +95,8 @@ pub async fn connect(
     let fail = |problem| HandshakeError::new(&peer, problem);
     let deadline = Instant::now() + limit;
     let late = |_| fail(Problem::TimedOut(limit));
-    let name = ServerName::try_from(server_name.to_owned())
-        .map_err(|_| fail(Problem::BadServerName(server_name.chars().take(100).collect())))?;
-    let tcp = timeout_at(deadline, TcpStream::connect(addr)).await.map_err(late)?;
-    let tcp = tcp.map_err(|e| fail(Problem::Unreachable(e)))?;
-    tcp.set_nodelay(true).map_err(|e| fail(Problem::Io(e)))?;
+    let (name, tcp) =
+        timeout_at(deadline, reach(addr, server_name)).await.map_err(late)?.map_err(fail)?;
     let connector = TlsConnector::from(client.config(&[required]));
     let handshake = connector.connect(name, tcp).into_fallible();
     let stream = match timeout_at(deadline, handshake).await.map_err(late)? {

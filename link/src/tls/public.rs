@@ -4,10 +4,9 @@
 //! asks no certificate of whoever connects, and a client checks only that the server is the host
 //! that it was told to reach.
 
-use super::{FilesError, HandshakeError, Problem, TlsFiles, provider};
+use super::{FilesError, HandshakeError, Problem, TlsFiles, handshake::reach, provider};
 use crate::Role;
 use arc_swap::ArcSwap;
-use pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig, sign::SingleCertAndKey};
 use std::{
     fmt, io,
@@ -110,11 +109,8 @@ impl PublicClient {
         let fail = |problem| HandshakeError::new(&peer, problem);
         let deadline = Instant::now() + limit;
         let late = |_| fail(Problem::TimedOut(limit));
-        let name = ServerName::try_from(server_name.to_owned())
-            .map_err(|_| fail(Problem::BadServerName(server_name.chars().take(100).collect())))?;
-        let tcp = timeout_at(deadline, TcpStream::connect(addr)).await.map_err(late)?;
-        let tcp = tcp.map_err(|e| fail(Problem::Unreachable(e)))?;
-        tcp.set_nodelay(true).map_err(|e| fail(Problem::Io(e)))?;
+        let (name, tcp) =
+            timeout_at(deadline, reach(addr, server_name)).await.map_err(late)?.map_err(fail)?;
         let handshake = TlsConnector::from(Arc::clone(&self.0)).connect(name, tcp);
         let stream = timeout_at(deadline, handshake).await.map_err(late)?;
         Ok(TlsStream::from(stream.map_err(|error| fail(Problem::from_io(error)))?))

@@ -75,6 +75,17 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     Hash(sha256(&[&input]))
 }
 
+/// The root of the perfect subtree over these nodes of one level, a power of two of them.
+///
+/// # Panics
+/// If there is none.
+pub fn perfect_root(mut nodes: Vec<Hash>) -> Hash {
+    while nodes.len() > 1 {
+        nodes = nodes.chunks(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
+    }
+    nodes[0]
+}
+
 /// The root of the empty tree: `SHA-256()` (RFC 6962, section 2.1).
 pub fn empty_root() -> Hash {
     Hash(sha256(&[]))
