@@ -15,6 +15,7 @@ pub mod bytes;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod crypto;
+pub mod declaration;
 pub mod enrolment;
 pub mod entry;
 pub mod equivocation;

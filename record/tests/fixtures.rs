@@ -377,7 +377,7 @@ fn who_looks_from_outside_reads_and_remembers_the_same_in_ten_years() {
     assert_eq!(AddCheckpoint::parse(&pinned.read("add-checkpoint")).unwrap(), request);
 
     let (mut follower, mut found) = (Follower::new(origin()), vec![]);
-    let signed = |_: &Origin, enrolment: &Enrolment| !enrolment.signature.is_empty();
+    let signed = |_: &[u8], _: &[u8], signature: &[u8]| !signature.is_empty();
     entries.iter().for_each(|entry| follower.push(entry, &signed, &mut found));
     assert_eq!(found, []);
     let mut history = History { follower, seen: vec![], notes: vec![] };
@@ -385,6 +385,8 @@ fn who_looks_from_outside_reads_and_remembers_the_same_in_ten_years() {
     history.keep(&checkpoint());
     pinned.pin_hex("monitor-state.hex", &history.encode());
     assert_eq!(History::decode(&pinned.read_hex("monitor-state.hex")).unwrap(), history);
+    let unpruned = "as it was before entries could be given up";
+    assert_eq!(History::decode(&pinned.read_hex("monitor-state-1.hex")).unwrap(), history, "{unpruned}");
 }
 
 /// Fenced blocks whose info string is `text fixture=NAME` show that fixture, whole.

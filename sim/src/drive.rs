@@ -247,6 +247,12 @@ impl World {
             Output::ServeBlocks { to, from } => self.serve(node, to, from.0),
             // No disk of these worlds loses what was durable.
             Output::Mended { .. } => Ok(()),
+            Output::Declined { .. }
+            | Output::ServeBase { .. }
+            | Output::ServeLeaves { .. }
+            | Output::Base { .. }
+            | Output::Leaves { .. }
+            | Output::Rebase(_) => Ok(()),
             Output::Dropped(pending) => {
                 let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
                 if let Some((agent, connection)) = process.waiting.remove(&pending.digest()) {

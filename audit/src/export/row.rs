@@ -120,6 +120,8 @@ pub fn name(kind: Kind) -> &'static str {
         Kind::Block => "block",
         Kind::Enrol => "enrol",
         Kind::Equivocation => "equivocation",
+        Kind::Prune => "prune",
+        Kind::Drill => "drill",
     }
 }
 

@@ -12,7 +12,6 @@ use crate::{
 use link::{Identity, Role, statement};
 use record::{
     Checkpoint, Hash, Origin, TreeSize,
-    enrolment::Enrolment,
     follow::{Finding, Follower},
     note::SignedNote,
 };
@@ -133,11 +132,9 @@ impl Step {
     }
 }
 
-/// True if the holder of an operator's certificate signed the enrolment. Whether the ledger's CA
+/// True if the holder of an operator's certificate signed the text. Whether the ledger's CA
 /// issued the certificate, its nodes have checked; it may have run out since.
-fn operator_signed(origin: &Origin, enrolment: &Enrolment) -> bool {
-    let Enrolment { agent, key, time, certificate, signature } = enrolment;
+fn operator_signed(certificate: &[u8], text: &[u8], signature: &[u8]) -> bool {
     let operator = Identity::from_der(certificate).is_ok_and(|id| id.role == Role::Operator);
-    let text = Enrolment::statement(origin, agent, *key, *time);
-    operator && statement::verifies(certificate, text.as_bytes(), signature)
+    operator && statement::verifies(certificate, text, signature)
 }

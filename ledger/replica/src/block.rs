@@ -25,11 +25,15 @@ pub const MAX_SIGNATURES: usize = 64;
 
 /// The most equivocations in a block.
 pub const MAX_BLOCK_EQUIVOCATIONS: usize = 16;
+/// The most declarations in a block.
+pub const MAX_BLOCK_DECLARATIONS: usize = 4;
 
-/// The version of headers without equivocations, and of blocks.
+/// The version of headers without equivocations and declarations, and of blocks.
 const VERSION: u8 = 1;
-/// The version of headers with equivocations.
+/// The version of headers with equivocations, but no declarations.
 const VERSION_EQUIVOCATIONS: u8 = 2;
+/// The version of headers with declarations.
+const VERSION_DECLARATIONS: u8 = 3;
 
 /// What is voted on: everything about a block, its contents by digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub struct BlockHeader {
     pub batches: Vec<Hash>,
     /// Digests of the equivocations, in order.
     pub equivocations: Vec<Hash>,
+    /// Digests of the declarations, in order.
+    pub declarations: Vec<Hash>,
     /// The ledger's size after the block.
     pub size: TreeSize,
     /// The ledger's root after the block.
@@ -82,8 +88,7 @@ pub enum BlockError {
 impl BlockHeader {
     /// The binary form; its digest is the block's identifier.
     pub fn encode(&self) -> Vec<u8> {
-        // Without equivocations a header is what it was before there was any.
-        let version = if self.equivocations.is_empty() { VERSION } else { VERSION_EQUIVOCATIONS };
+        let version = self.version();
         let mut out = vec![version];
         out.extend_from_slice(&self.height.0.to_be_bytes());
         out.extend_from_slice(&self.parent.0);
@@ -92,19 +97,42 @@ impl BlockHeader {
         out.extend_from_slice(&self.first.0.to_be_bytes());
         put_digests(&mut out, &self.enrolments);
         put_digests(&mut out, &self.batches);
-        if !self.equivocations.is_empty() {
+        if version >= VERSION_EQUIVOCATIONS {
             put_digests(&mut out, &self.equivocations);
+        }
+        if version >= VERSION_DECLARATIONS {
+            put_digests(&mut out, &self.declarations);
         }
         out.extend_from_slice(&self.size.0.to_be_bytes());
         out.extend_from_slice(&self.root.0);
         out
     }
 
+    /// The least version that has room for what it names: a header is what it was before there was more.
+    fn version(&self) -> u8 {
+        if !self.declarations.is_empty() {
+            VERSION_DECLARATIONS
+        } else if !self.equivocations.is_empty() {
+            VERSION_EQUIVOCATIONS
+        } else {
+            VERSION
+        }
+    }
+
     /// Parses the binary form.
+    ///
+    /// # Errors
+    /// When the bytes are not exactly one header.
     pub fn decode(bytes: &[u8]) -> Result<Self, BlockError> {
         let mut reader = Reader::new(bytes);
+        let header = Self::take(&mut reader)?;
+        reader.finish()?;
+        Ok(header)
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, BlockError> {
         let version = reader.u8()?;
-        if !matches!(version, VERSION | VERSION_EQUIVOCATIONS) {
+        if !(VERSION..=VERSION_DECLARATIONS).contains(&version) {
             return Err(BlockError::Version(version));
         }
         let (height, parent, time) = (reader.u64()?, reader.array()?, reader.u64()?);
@@ -115,26 +143,32 @@ impl BlockHeader {
             time: UnixMillis(time),
             proposer: name.parse().map_err(|_| BlockError::Name)?,
             first: EntryIndex(reader.u64()?),
-            enrolments: take_digests(&mut reader, MAX_BLOCK_ENROLMENTS)?,
-            batches: take_digests(&mut reader, MAX_BLOCK_BATCHES)?,
+            enrolments: take_digests(reader, MAX_BLOCK_ENROLMENTS)?,
+            batches: take_digests(reader, MAX_BLOCK_BATCHES)?,
             equivocations: match version {
-                VERSION_EQUIVOCATIONS => take_digests(&mut reader, MAX_BLOCK_EQUIVOCATIONS)?,
+                VERSION => vec![],
+                _ => take_digests(reader, MAX_BLOCK_EQUIVOCATIONS)?,
+            },
+            declarations: match version {
+                VERSION_DECLARATIONS => take_digests(reader, MAX_BLOCK_DECLARATIONS)?,
                 _ => vec![],
             },
             size: TreeSize(reader.u64()?),
             root: Hash(reader.array()?),
         };
-        reader.finish()?;
-        if version == VERSION_EQUIVOCATIONS && header.equivocations.is_empty() {
-            // A block has one binary form only.
-            return Err(BlockError::Version(version));
-        }
-        Ok(header)
+        // A block has one binary form only.
+        if header.version() == version { Ok(header) } else { Err(BlockError::Version(version)) }
     }
 
-    /// The digests of all bodies: batches, enrolments, equivocations.
+    /// The digests of all bodies: batches, enrolments, equivocations, declarations.
     pub fn digests(&self) -> impl Iterator<Item = &Hash> {
-        self.batches.iter().chain(&self.enrolments).chain(&self.equivocations)
+        let own = self.enrolments.iter().chain(&self.equivocations).chain(&self.declarations);
+        self.batches.iter().chain(own)
+    }
+
+    /// True if nobody waits for what it names: it may come only once in a while.
+    pub fn is_bare(&self) -> bool {
+        self.batches.is_empty() && self.enrolments.is_empty() && self.declarations.is_empty()
     }
 
     /// The block's identifier: SHA-256 over a domain and the binary form.
@@ -175,6 +209,8 @@ pub struct Block {
     pub batches: Vec<BlockBatch>,
     /// Equivocations in their binary form.
     pub equivocations: Vec<Bytes>,
+    /// Declarations in their binary form.
+    pub declarations: Vec<Bytes>,
 }
 
 impl Block {
@@ -202,7 +238,8 @@ impl Block {
             parts.push(batch.encoded.as_ref().into());
         }
         let mut tail = vec![];
-        self.equivocations.iter().for_each(|equivocation| put_counted32(&mut tail, equivocation));
+        let last = self.equivocations.iter().chain(&self.declarations);
+        last.for_each(|body| put_counted32(&mut tail, body));
         parts.push(tail.into());
         parts
     }
@@ -214,7 +251,9 @@ impl Block {
         let enrolments = header.enrolments.iter().zip(&block.enrolments);
         let batches = block.batches.iter().map(|batch| &batch.encoded);
         let equivocations = header.equivocations.iter().zip(&block.equivocations);
-        let named = enrolments.chain(header.batches.iter().zip(batches)).chain(equivocations);
+        let declarations = header.declarations.iter().zip(&block.declarations);
+        let own = enrolments.chain(equivocations).chain(declarations);
+        let named = own.chain(header.batches.iter().zip(batches));
         for (digest, body) in named {
             if *digest != SealedBatch::digest(body) {
                 return Err(BlockError::Bodies);
@@ -240,22 +279,21 @@ impl Block {
         let signatures = (0..signatures)
             .map(|_| Ok((PublicKey(reader.array()?), Signature(reader.array()?))))
             .collect::<Result<_, Malformed>>()?;
-        let mut enrolments = Vec::with_capacity(header.enrolments.len());
-        for _ in &header.enrolments {
-            enrolments.push(Bytes::copy_from_slice(reader.counted32()?));
-        }
+        let enrolments = take_bodies(&mut reader, &header.enrolments)?;
         let mut batches = Vec::with_capacity(header.batches.len());
         for _ in &header.batches {
             batches.push(take_batch(&mut reader)?);
         }
-        let mut equivocations = Vec::with_capacity(header.equivocations.len());
-        for _ in &header.equivocations {
-            equivocations.push(Bytes::copy_from_slice(reader.counted32()?));
-        }
+        let equivocations = take_bodies(&mut reader, &header.equivocations)?;
+        let declarations = take_bodies(&mut reader, &header.declarations)?;
         reader.finish()?;
         let certificate = Certificate { round, signatures };
-        Ok(Block { header, certificate, enrolments, batches, equivocations })
+        Ok(Block { header, certificate, enrolments, batches, equivocations, declarations })
     }
+}
+
+fn take_bodies(reader: &mut Reader<'_>, named: &[Hash]) -> Result<Vec<Bytes>, Malformed> {
+    named.iter().map(|_| reader.counted32().map(Bytes::copy_from_slice)).collect()
 }
 
 fn take_batch(reader: &mut Reader<'_>) -> Result<BlockBatch, BlockError> {

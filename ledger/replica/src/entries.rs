@@ -1,11 +1,12 @@
 //! The entries of a block, in their order: enrolments, each batch's records and its seal, equivocations,
-//! the block entry.
+//! declarations, the block entry.
 
 use crate::{block::Block, execute::Placed, state::Params};
 use record::{
     AgentName,
     batch::{BatchError, Codec, SealedBatch},
     block::BlockEntry,
+    declaration::Declaration,
     enrolment::Enrolment,
     equivocation::Equivocation,
     merkle::EntryIndex,
@@ -54,6 +55,11 @@ pub fn for_each_entry(
         give(at, &equivocation.entry(header.time, params.enterprise));
         at = at.saturating_add(1);
     }
+    for body in &block.declarations {
+        let declaration = Declaration::decode(body).map_err(|_| BatchError::Records)?;
+        give(at, &declaration.entry(params.enterprise));
+        at = at.saturating_add(1);
+    }
     let last = BlockEntry {
         height: header.height,
         time: header.time,
@@ -71,6 +77,8 @@ pub struct Places {
     pub enrolled: Vec<(AgentName, EntryIndex)>,
     /// Where its batches stand.
     pub placed: Vec<Placed>,
+    /// Where the entries stand that stay when others are given up: enrolments, equivocations, declarations.
+    pub kept: Vec<EntryIndex>,
 }
 
 /// Where the bodies of `block` stand.
@@ -83,6 +91,7 @@ pub fn places(block: &Block) -> Result<Places, BatchError> {
     for body in &block.enrolments {
         let enrolment = Enrolment::decode(body).map_err(|_| BatchError::Records)?;
         places.enrolled.push((enrolment.agent, EntryIndex(at)));
+        places.kept.push(EntryIndex(at));
         at = at.saturating_add(1);
     }
     for (body, digest) in block.batches.iter().zip(&block.header.batches) {
@@ -96,6 +105,10 @@ pub fn places(block: &Block) -> Result<Places, BatchError> {
             first: EntryIndex(at),
         });
         at = at.saturating_add(u64::from(batch.count)).saturating_add(1);
+    }
+    for _ in block.equivocations.iter().chain(&block.declarations) {
+        places.kept.push(EntryIndex(at));
+        at = at.saturating_add(1);
     }
     Ok(places)
 }

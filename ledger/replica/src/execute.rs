@@ -4,13 +4,14 @@ use crate::{
     block::{Block, BlockBatch, BlockHeader, Certificate},
     members::Members,
     pool::{Body, Picked},
-    state::{Conviction, LedgerState, Params, Slot},
+    state::{Conviction, LedgerState, Params, Pruned, Slot},
 };
 use bytes::Bytes;
 use record::{
-    AgentName, Hash, NodeName, TreeSize, UnixSeconds,
+    AgentName, Hash, NodeName, TreeSize, UnixMillis, UnixSeconds,
     batch::{BatchError, Codec, LogState, SealedBatch, VerifiedBatch},
-    block::BlockEntry,
+    block::{BlockEntry, Height},
+    declaration::{Declaration, DeclarationError, Matter, Prune},
     enrolment::{Enrolment, EnrolmentError},
     equivocation::{Equivocation, EquivocationError, EquivocationKind},
     merkle::{EntryIndex, Frontier, NodeId, NodeSource, leaf_hash},
@@ -65,6 +66,15 @@ pub enum ExecuteError {
     /// An equivocation of somebody who is convicted of the same already.
     #[error("'{0}' is convicted of that already")]
     Convicted(NodeName),
+    /// A declaration that cannot be read.
+    #[error(transparent)]
+    Declaration(#[from] DeclarationError),
+    /// A declaration that is not newer than the newest.
+    #[error("the declaration is not newer than the one before it: sign a new one")]
+    Stale,
+    /// A declaration that gives up what cannot be given up.
+    #[error("these entries cannot be given up: {0}")]
+    Prune(&'static str),
     /// The header names another tree than execution leads to.
     #[error("block {0} names another tree than its entries lead to")]
     Root(u64),
@@ -172,6 +182,14 @@ pub struct Executed {
     pub agents: BTreeMap<AgentName, LogState>,
     /// Those whom it convicts.
     pub convicted: BTreeSet<Conviction>,
+    /// Where its equivocations and declarations stand.
+    pub kept: Vec<EntryIndex>,
+    /// Digests of its declarations, and where they stand.
+    pub declared: Vec<(Hash, EntryIndex)>,
+    /// When its newest declaration was signed, if it has one.
+    pub declared_at: Option<UnixSeconds>,
+    /// What it gives up.
+    pub pruned: Option<Pruned>,
 }
 
 impl Executed {
@@ -183,6 +201,8 @@ impl Executed {
         state.tree = self.after.clone();
         state.agents.extend(self.agents.iter().map(|(name, log)| (name.clone(), log.clone())));
         state.convicted.extend(self.convicted.iter().cloned());
+        state.declared = self.declared_at.unwrap_or(state.declared);
+        state.pruned = self.pruned.clone().or_else(|| state.pruned.take());
     }
 }
 
@@ -221,14 +241,23 @@ pub(crate) fn propose(
             bodies.equivocations.push(encoded);
         }
     }
+    for (declaration, encoded) in picked.declarations {
+        let digest = SealedBatch::digest(&encoded);
+        if run.declare(params, state, slot, &declaration, digest).is_ok() {
+            bodies.declaration_digests.push(digest);
+            bodies.declarations.push(encoded);
+        }
+    }
     run.finish(params, state, slot, bodies)
 }
 
 /// What a header names, as far as it is here.
+#[derive(Default)]
 pub(crate) struct Named {
     pub(crate) enrolments: Vec<(Enrolment, Bytes)>,
     pub(crate) batches: Vec<Body>,
     pub(crate) equivocations: Vec<(Equivocation, Bytes)>,
+    pub(crate) declarations: Vec<(Declaration, Bytes)>,
 }
 
 /// Executes what somebody else proposed, on top of `state`. Batches that were verified against the
@@ -294,6 +323,11 @@ fn execute(
         run.equivocation(params, &slot, &equivocation);
         bodies.equivocations.push(encoded);
     }
+    for ((declaration, encoded), digest) in named.declarations.into_iter().zip(&header.declarations)
+    {
+        run.declare(params, state, &slot, &declaration, *digest)?;
+        bodies.declarations.push(encoded);
+    }
     let executed = run.finish(params, state, &slot, bodies);
     if executed.block.header == *header {
         Ok(executed)
@@ -317,12 +351,15 @@ pub fn replay(
     if header.parent != state.parent {
         return Err(ExecuteError::Parent(header.height.0));
     }
-    let mut named = Named { enrolments: vec![], batches: vec![], equivocations: vec![] };
+    let mut named = Named::default();
     for body in &block.enrolments {
         named.enrolments.push((Enrolment::decode(body)?, body.clone()));
     }
     for body in &block.equivocations {
         named.equivocations.push((Equivocation::decode(body)?, body.clone()));
+    }
+    for body in &block.declarations {
+        named.declarations.push((Declaration::decode(body)?, body.clone()));
     }
     // Whose keys they are was checked by those who decided the block.
     named.equivocations.iter().try_for_each(|(equivocation, _)| equivocation.verify())?;
@@ -346,6 +383,8 @@ struct Bodies {
     batch_digests: Vec<Hash>,
     equivocations: Vec<Bytes>,
     equivocation_digests: Vec<Hash>,
+    declarations: Vec<Bytes>,
+    declaration_digests: Vec<Hash>,
 }
 
 impl Bodies {
@@ -355,6 +394,7 @@ impl Bodies {
             enrolment_digests: header.enrolments.clone(),
             batch_digests: header.batches.clone(),
             equivocation_digests: header.equivocations.clone(),
+            declaration_digests: header.declarations.clone(),
             ..Bodies::default()
         }
     }
@@ -368,13 +408,27 @@ struct Run {
     enrolled: Vec<(AgentName, EntryIndex)>,
     agents: BTreeMap<AgentName, LogState>,
     convicted: BTreeSet<Conviction>,
+    kept: Vec<EntryIndex>,
+    declared: Vec<(Hash, EntryIndex)>,
+    declared_at: Option<UnixSeconds>,
+    pruned: Option<Pruned>,
 }
 
 impl Run {
     fn new(state: &LedgerState) -> Self {
         let (tree, after) = BlockTree::new(state.tree.clone());
-        let (agents, convicted) = (BTreeMap::new(), BTreeSet::new());
-        Run { tree, after, placed: vec![], enrolled: vec![], agents, convicted }
+        Run {
+            tree,
+            after,
+            placed: vec![],
+            enrolled: vec![],
+            agents: BTreeMap::new(),
+            convicted: BTreeSet::new(),
+            kept: vec![],
+            declared: vec![],
+            declared_at: None,
+            pruned: None,
+        }
     }
 
     fn next(&self) -> EntryIndex {
@@ -447,8 +501,35 @@ impl Run {
 
     fn equivocation(&mut self, params: &Params, slot: &Slot, equivocation: &Equivocation) {
         self.convicted.insert(conviction(equivocation));
+        self.kept.push(self.next());
         let entry = equivocation.entry(slot.time, params.enterprise);
         self.tree.push(&mut self.after, leaf_hash(&entry));
+    }
+
+    fn declare(
+        &mut self,
+        params: &Params,
+        state: &LedgerState,
+        slot: &Slot,
+        declaration: &Declaration,
+        digest: Hash,
+    ) -> Result<(), ExecuteError> {
+        may_declare(state, slot.time, declaration)?;
+        if self.declared_at.is_some_and(|newest| declaration.time <= newest) {
+            return Err(ExecuteError::Stale);
+        }
+        if let Matter::Prune(prune) = &declaration.matter {
+            if self.pruned.is_some() {
+                return Err(ExecuteError::Prune("the block gives up others already"));
+            }
+            self.pruned = Some(Pruned { prune: prune.clone(), index: self.next() });
+        }
+        self.declared_at = Some(declaration.time);
+        self.declared.push((digest, self.next()));
+        self.kept.push(self.next());
+        let entry = declaration.entry(params.enterprise);
+        self.tree.push(&mut self.after, leaf_hash(&entry));
+        Ok(())
     }
 
     fn finish(
@@ -458,7 +539,7 @@ impl Run {
         slot: &Slot,
         bodies: Bodies,
     ) -> Executed {
-        let (height, first) = (record::block::Height(state.height.0 + 1), state.tree.size());
+        let (height, first) = (Height(state.height.0 + 1), state.tree.size());
         let first = EntryIndex(first.0);
         let entry = BlockEntry { height, time: slot.time, proposer: slot.proposer.clone(), first };
         self.tree.push(&mut self.after, leaf_hash(&entry.encode(params.enterprise)));
@@ -471,6 +552,7 @@ impl Run {
             enrolments: bodies.enrolment_digests,
             batches: bodies.batch_digests,
             equivocations: bodies.equivocation_digests,
+            declarations: bodies.declaration_digests,
             size: self.after.size(),
             root: self.after.root(),
         };
@@ -482,6 +564,7 @@ impl Run {
                 enrolments: bodies.enrolments,
                 batches: bodies.batches,
                 equivocations: bodies.equivocations,
+                declarations: bodies.declarations,
             },
             tree: self.tree,
             placed: self.placed,
@@ -489,8 +572,46 @@ impl Run {
             after: self.after,
             agents: self.agents,
             convicted: self.convicted,
+            kept: self.kept,
+            declared: self.declared,
+            declared_at: self.declared_at,
+            pruned: self.pruned,
         }
     }
+}
+
+/// Checks what the ledger alone says about a declaration that is to be in a block of that time.
+pub(crate) fn may_declare(
+    state: &LedgerState,
+    time: UnixMillis,
+    declaration: &Declaration,
+) -> Result<(), ExecuteError> {
+    if declaration.time <= state.declared {
+        return Err(ExecuteError::Stale);
+    }
+    match &declaration.matter {
+        Matter::Prune(prune) => may_prune(state, time, prune),
+        Matter::Drill(_) => Ok(()),
+    }
+}
+
+/// Checks what the ledger alone says about giving up entries in a block of that time. Whether they are those
+/// that the declaration names, each node compares with its store.
+fn may_prune(state: &LedgerState, time: UnixMillis, prune: &Prune) -> Result<(), ExecuteError> {
+    let refuse = |why| Err(ExecuteError::Prune(why));
+    if !prune.is_sound() {
+        return refuse("entries are kept for 365 days at least");
+    }
+    if time < prune.allowed_from() {
+        return refuse("they are younger than the retention that the declaration names");
+    }
+    if prune.from.0 != state.dropped().0 || prune.height <= state.dropped_height() {
+        return refuse("others were given up meanwhile: ask for a new plan");
+    }
+    if prune.height > state.height || prune.minimum_index().0 > state.tree.size().0 {
+        return refuse("the newest entries always stay");
+    }
+    Ok(())
 }
 
 /// Whom an equivocation convicts, and of what.

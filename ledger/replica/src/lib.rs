@@ -12,7 +12,8 @@
 //!
 //! It names no clock, file, socket, runtime or random source.
 
-pub mod block;
+pub mod base;
+mod block;
 mod engine;
 pub mod entries;
 pub mod execute;
@@ -25,6 +26,7 @@ mod pool;
 mod replica;
 pub mod state;
 
+pub use base::{Base, BaseError, BaseLog, CHUNK, CHUNK_LEVEL, MAX_BASE_BYTES};
 pub use block::{Block, BlockError, BlockHeader, Certificate};
 #[cfg(feature = "byzantine")]
 pub use engine::forge;
@@ -35,7 +37,7 @@ pub use message::{Message, MessageError};
 pub use now::{Now, Ticks};
 pub use pool::{Pending, PoolError};
 pub use replica::{
-    BlankStart, Event, Head, Identity, Output, PeerView, Replica, Settings, Slowness, Standing,
-    Timing, Vouch, vote_log_height,
+    BlankStart, Event, Head, Identity, Objection, Output, PeerView, Replica, Settings, Slowness,
+    Standing, Timing, Vouch, base_part, vote_log_height,
 };
-pub use state::{Conviction, LedgerState, Params};
+pub use state::{Conviction, LedgerState, Params, Pruned};

@@ -16,6 +16,9 @@ pub const MAX_DIGESTS: usize = 1408;
 /// The most bytes of a message that must not wait behind others: a proposal with a full header.
 pub const MAX_CONTROL: usize = 256 << 10;
 
+/// The most bytes of a part of a base.
+pub const MAX_BASE_PART: usize = 4 << 20;
+
 /// What a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BodyKind {
@@ -25,6 +28,8 @@ pub enum BodyKind {
     Enrolment,
     /// Equivocation against a node or an agent.
     Equivocation,
+    /// An operator's declaration.
+    Declaration,
 }
 
 /// A node's word on where it stands.
@@ -87,6 +92,28 @@ pub enum Message {
     Block(Bytes),
     /// Those were all blocks that the sender sends for one request.
     Served,
+    /// The blocks that were asked for were given up: the decided block that holds the declaration, in its binary form.
+    Pruned(Bytes),
+    /// Send the base with this digest, from this byte on.
+    FetchBase(Hash, u64),
+    /// A part of a base.
+    BasePart {
+        /// Bytes of the whole base.
+        total: u64,
+        /// The first byte of the part.
+        offset: u64,
+        /// The part.
+        part: Bytes,
+    },
+    /// Send the leaf hashes of the chunk with this number ([`crate::CHUNK`] to a chunk).
+    FetchLeaves(u64),
+    /// The leaf hashes of a chunk.
+    Leaves {
+        /// The chunk's number.
+        chunk: u64,
+        /// The hashes, one behind the other.
+        hashes: Bytes,
+    },
 }
 
 /// Bytes are no message: their sender is at fault.
@@ -106,7 +133,15 @@ pub enum MessageError {
 impl Message {
     /// True for what may be large: it travels apart, so that votes never wait behind it.
     pub fn is_bulk(&self) -> bool {
-        matches!(self, Message::Body(..) | Message::Block(_) | Message::Served)
+        matches!(
+            self,
+            Message::Body(..)
+                | Message::Block(_)
+                | Message::Served
+                | Message::Pruned(_)
+                | Message::BasePart { .. }
+                | Message::Leaves { .. }
+        )
     }
 
     /// The binary form.
@@ -147,25 +182,47 @@ impl Message {
                     BodyKind::Batch => 8,
                     BodyKind::Enrolment => 9,
                     BodyKind::Equivocation => 10,
+                    BodyKind::Declaration => 13,
                 };
                 tagged(&mut out, kind, bytes);
             }
             Message::Block(bytes) => tagged(&mut out, 11, bytes),
             Message::Served => out.push(12),
+            Message::Pruned(bytes) => tagged(&mut out, 14, bytes),
+            Message::FetchBase(digest, offset) => {
+                tagged(&mut out, 15, &digest.0);
+                out.extend_from_slice(&offset.to_be_bytes());
+            }
+            Message::BasePart { total, offset, part } => {
+                tagged(&mut out, 16, &total.to_be_bytes());
+                out.extend_from_slice(&offset.to_be_bytes());
+                out.extend_from_slice(part);
+            }
+            Message::FetchLeaves(chunk) => tagged(&mut out, 17, &chunk.to_be_bytes()),
+            Message::Leaves { chunk, hashes } => {
+                tagged(&mut out, 18, &chunk.to_be_bytes());
+                out.extend_from_slice(hashes);
+            }
         }
         out
     }
 
     fn size_hint(&self) -> usize {
         match self {
-            Message::Body(_, bytes) | Message::Block(bytes) | Message::Consensus(bytes) => {
-                bytes.len() + 1
+            Message::Body(_, bytes)
+            | Message::Block(bytes)
+            | Message::Pruned(bytes)
+            | Message::Consensus(bytes) => bytes.len() + 1,
+            Message::BasePart { part: bytes, .. } | Message::Leaves { hashes: bytes, .. } => {
+                bytes.len() + 17
             }
             Message::Proposal { signed, header } => signed.len() + header.len() + 9,
             Message::Have(digests) | Message::Fetch(digests) => 1 + 32 * digests.len(),
             Message::Status(_)
             | Message::Cosigned(_)
             | Message::FetchBlocks(_)
+            | Message::FetchBase(..)
+            | Message::FetchLeaves(_)
             | Message::Served => 128,
         }
     }
@@ -208,6 +265,20 @@ impl Message {
             10 => return Ok(Message::Body(BodyKind::Equivocation, rest())),
             11 => return Ok(Message::Block(rest())),
             12 => Message::Served,
+            13 => return Ok(Message::Body(BodyKind::Declaration, rest())),
+            14 => return Ok(Message::Pruned(rest())),
+            15 => Message::FetchBase(Hash(reader.array()?), reader.u64()?),
+            16 => {
+                let (total, offset) = (reader.u64()?, reader.u64()?);
+                let part = frame.slice_ref(reader.take(reader.left())?);
+                return Ok(Message::BasePart { total, offset, part });
+            }
+            17 => Message::FetchLeaves(reader.u64()?),
+            18 => {
+                let chunk = reader.u64()?;
+                let hashes = frame.slice_ref(reader.take(reader.left())?);
+                return Ok(Message::Leaves { chunk, hashes });
+            }
             other => return Err(MessageError::Kind(other)),
         };
         reader.finish()?;

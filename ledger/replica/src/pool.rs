@@ -6,7 +6,10 @@
 //! proposes it.
 
 use crate::{
-    block::{MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_ENROLMENTS, MAX_BLOCK_EQUIVOCATIONS},
+    block::{
+        MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_DECLARATIONS, MAX_BLOCK_ENROLMENTS,
+        MAX_BLOCK_EQUIVOCATIONS,
+    },
     execute::conviction,
     state::Conviction,
 };
@@ -14,6 +17,7 @@ use bytes::Bytes;
 use record::{
     AgentName, Hash,
     batch::{LogState, SealedBatch, VerifiedBatch},
+    declaration::Declaration,
     enrolment::Enrolment,
     equivocation::Equivocation,
     merkle::EntryIndex,
@@ -29,6 +33,13 @@ pub const MAX_POOL_BYTES: usize = 4 * MAX_BLOCK_BYTES;
 const MAX_LOOSE_BYTES: usize = 2 * MAX_BLOCK_BYTES;
 /// The most enrolments that wait, those that other nodes took included.
 const MAX_ENROLMENTS: usize = 4 * MAX_BLOCK_ENROLMENTS;
+/// The most declarations that wait.
+const MAX_DECLARATIONS: usize = 64;
+/// How often a declaration is proposed: a block that others do not agree to holds everything up for a moment.
+const DECLARATION_TRIES: u8 = 2;
+/// Why one is given up after that.
+const NOT_AGREED: &str = "the other nodes did not agree to it: their logs say why, most often that their own retention is \
+     longer or not configured, or that an older version runs there";
 /// The most equivocations that wait.
 const MAX_EQUIVOCATIONS: usize = 16 * MAX_BLOCK_EQUIVOCATIONS;
 
@@ -115,6 +126,23 @@ pub(crate) struct Picked {
     pub(crate) enrolments: Vec<(Enrolment, Bytes)>,
     pub(crate) batches: Vec<Pending>,
     pub(crate) equivocations: Vec<(Equivocation, Bytes)>,
+    pub(crate) declarations: Vec<(Declaration, Bytes)>,
+}
+
+/// A declaration that waits.
+#[derive(Debug)]
+struct Declared {
+    digest: Hash,
+    declaration: Declaration,
+    encoded: Bytes,
+    /// How often this node may still propose it; nothing if another node took it, and proposes it.
+    tries: Option<u8>,
+}
+
+impl Declared {
+    fn is_to_be_proposed(&self) -> bool {
+        self.tries.is_some_and(|tries| tries > 0)
+    }
 }
 
 /// A body that a header names.
@@ -139,6 +167,7 @@ pub(crate) struct Pool {
     loose_bytes: usize,
     enrolments: VecDeque<(Hash, Enrolment, Bytes)>,
     equivocations: VecDeque<(Hash, Equivocation, Bytes)>,
+    declarations: VecDeque<Declared>,
 }
 
 impl Pool {
@@ -159,7 +188,8 @@ impl Pool {
 
     /// True if there is nothing to decide on. Equivocation alone is not urgent.
     pub(crate) fn is_empty(&self) -> bool {
-        self.order.is_empty() && self.enrolments.is_empty()
+        let declares = self.declarations.iter().any(Declared::is_to_be_proposed);
+        self.order.is_empty() && self.enrolments.is_empty() && !declares
     }
 
     pub(crate) fn has_equivocations(&self) -> bool {
@@ -177,6 +207,7 @@ impl Pool {
             || self.loose.contains_key(digest)
             || self.enrolments.iter().any(|(d, _, _)| d == digest)
             || self.equivocations.iter().any(|(d, _, _)| d == digest)
+            || self.declarations.iter().any(|declared| declared.digest == *digest)
     }
 
     pub(crate) fn batch(&self, digest: &Hash) -> Option<Body> {
@@ -192,6 +223,11 @@ impl Pool {
     pub(crate) fn equivocation(&self, digest: &Hash) -> Option<(Equivocation, Bytes)> {
         let found = self.equivocations.iter().find(|(d, _, _)| d == digest);
         found.map(|(_, equivocation, bytes)| (equivocation.clone(), bytes.clone()))
+    }
+
+    pub(crate) fn declaration(&self, digest: &Hash) -> Option<(Declaration, Bytes)> {
+        let found = self.declarations.iter().find(|declared| declared.digest == *digest);
+        found.map(|declared| (declared.declaration.clone(), declared.encoded.clone()))
     }
 
     /// Takes a batch that follows [`Pool::ahead`].
@@ -281,6 +317,50 @@ impl Pool {
         true
     }
 
+    /// Takes a verified declaration, which this node proposes if it was `brought` here; the oldest makes room. `false`
+    /// if it is here.
+    pub(crate) fn put_declaration(&mut self, declaration: Declaration, brought: bool) -> bool {
+        let encoded = Bytes::from(declaration.encode());
+        let digest = SealedBatch::digest(&encoded);
+        if self.has(&digest) {
+            return false;
+        }
+        if self.declarations.len() == MAX_DECLARATIONS {
+            self.declarations.pop_front();
+        }
+        let tries = brought.then_some(DECLARATION_TRIES);
+        self.declarations.push_back(Declared { digest, declaration, encoded, tries });
+        true
+    }
+
+    /// These were proposed. Others may never agree to them, and must not be asked again and again.
+    pub(crate) fn note_tried(&mut self, digests: &[Hash]) {
+        let tried = self.declarations.iter_mut().filter(|d| digests.contains(&d.digest));
+        tried.for_each(|d| d.tries = d.tries.map(|tries| tries.saturating_sub(1)));
+    }
+
+    /// Forgets declarations that were proposed often enough, and those that cannot be decided any more; gives back
+    /// the digests of those that were brought here, and why.
+    pub(crate) fn drop_declarations(
+        &mut self,
+        holds: impl Fn(&Declaration) -> Result<(), String>,
+    ) -> Vec<(Hash, String)> {
+        let mut dropped = Vec::new();
+        self.declarations.retain(|declared| {
+            let refused = match declared.tries {
+                Some(0) => Err(NOT_AGREED.to_owned()),
+                _ => holds(&declared.declaration),
+            };
+            match refused {
+                Ok(()) => return true,
+                Err(why) if declared.tries.is_some() => dropped.push((declared.digest, why)),
+                Err(_) => {}
+            }
+            false
+        });
+        dropped
+    }
+
     /// Picks what fits into one block; it stays in the pool until it is committed.
     pub(crate) fn pick(&self) -> Picked {
         let mut picked = Picked::default();
@@ -293,6 +373,11 @@ impl Pool {
                 return picked;
             }
             picked.enrolments.push((enrolment.clone(), encoded.clone()));
+        }
+        let declared = self.declarations.iter().filter(|d| d.is_to_be_proposed());
+        for declared in declared.take(MAX_BLOCK_DECLARATIONS) {
+            bytes += declared.encoded.len();
+            picked.declarations.push((declared.declaration.clone(), declared.encoded.clone()));
         }
         for pending in self.order.iter().filter_map(|digest| self.batches.get(digest)) {
             bytes += pending.encoded.len();
@@ -316,6 +401,7 @@ impl Pool {
         self.order.retain(|digest| !digests.contains(digest));
         self.enrolments.retain(|(digest, _, _)| !digests.contains(digest));
         self.equivocations.retain(|(digest, _, _)| !digests.contains(digest));
+        self.declarations.retain(|declared| !digests.contains(&declared.digest));
     }
 
     /// Forgets the equivocations of those who are convicted of the same now.

@@ -1,8 +1,13 @@
 //! What executing blocks leads to, and the parameters all nodes share.
 
 use record::{
-    AgentName, Hash, NodeName, Origin, UnixMillis, batch::LogState, block::Height,
-    entry::Enterprise, equivocation::EquivocationKind, merkle::Frontier,
+    AgentName, Hash, NodeName, Origin, TreeSize, UnixMillis, UnixSeconds,
+    batch::LogState,
+    block::Height,
+    declaration::Prune,
+    entry::Enterprise,
+    equivocation::EquivocationKind,
+    merkle::{EntryIndex, Frontier},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +39,19 @@ pub struct LedgerState {
     pub agents: BTreeMap<AgentName, LogState>,
     /// Everybody whose equivocation is an entry.
     pub convicted: BTreeSet<Conviction>,
+    /// When the newest declaration was signed; each is newer than the one before.
+    pub declared: UnixSeconds,
+    /// What was given up, if anything was.
+    pub pruned: Option<Pruned>,
+}
+
+/// The newest decision to give up old entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pruned {
+    /// What was declared.
+    pub prune: Prune,
+    /// Where the declaration stands.
+    pub index: EntryIndex,
 }
 
 impl LedgerState {
@@ -46,7 +64,19 @@ impl LedgerState {
             tree: Frontier::default(),
             agents: BTreeMap::new(),
             convicted: BTreeSet::new(),
+            declared: UnixSeconds(0),
+            pruned: None,
         }
+    }
+
+    /// How many entries were given up, from the first one on.
+    pub fn dropped(&self) -> TreeSize {
+        self.pruned.as_ref().map(|pruned| pruned.prune.size()).unwrap_or_default()
+    }
+
+    /// The newest block that was given up; 0 if none was.
+    pub fn dropped_height(&self) -> Height {
+        self.pruned.as_ref().map(|pruned| pruned.prune.height).unwrap_or_default()
     }
 }
 

@@ -311,7 +311,7 @@ fn encode_state(height: Height, id: Hash, time: UnixMillis, tree: &Frontier) -> 
     out.extend_from_slice(&height.0.to_be_bytes());
     out.extend_from_slice(&id.0);
     out.extend_from_slice(&time.0.to_be_bytes());
-    put_frontier(&mut out, tree);
+    tree.put(&mut out);
     out
 }
 
@@ -324,7 +324,7 @@ fn decode_state(bytes: &[u8]) -> Option<LedgerState> {
         height: Height(reader.u64().ok()?),
         parent: Hash(reader.array().ok()?),
         time: UnixMillis(reader.u64().ok()?),
-        tree: take_frontier(&mut reader)?,
+        tree: Frontier::take(&mut reader).ok()?,
         agents: BTreeMap::new(),
         convicted: BTreeSet::new(),
     };
@@ -334,26 +334,13 @@ fn decode_state(bytes: &[u8]) -> Option<LedgerState> {
 fn encode_log(log: &LogState) -> Vec<u8> {
     let mut out = log.key.0.to_vec();
     out.extend_from_slice(&log.sealed.0.to_be_bytes());
-    put_frontier(&mut out, &log.frontier);
+    log.frontier.put(&mut out);
     out
 }
 
 fn decode_log(bytes: &[u8]) -> Option<LogState> {
     let mut reader = Reader::new(bytes);
     let (key, sealed) = (PublicKey(reader.array().ok()?), UnixSeconds(reader.u64().ok()?));
-    let frontier = take_frontier(&mut reader)?;
+    let frontier = Frontier::take(&mut reader).ok()?;
     reader.finish().ok().map(|()| LogState { key, frontier, sealed })
-}
-
-fn put_frontier(out: &mut Vec<u8>, frontier: &Frontier) {
-    out.extend_from_slice(&frontier.size().0.to_be_bytes());
-    frontier.hashes().for_each(|hash| out.extend_from_slice(&hash.0));
-}
-
-fn take_frontier(reader: &mut Reader<'_>) -> Option<Frontier> {
-    let size = reader.u64().ok()?;
-    let hashes = (0..size.count_ones())
-        .map(|_| reader.array().ok().map(Hash))
-        .collect::<Option<Vec<_>>>()?;
-    Frontier::from_hashes(TreeSize(size), &hashes).ok()
 }

@@ -34,6 +34,10 @@ pub enum Kind {
     Enrol,
     /// `equivocation@`: two statements of one signer that contradict each other.
     Equivocation,
+    /// `prune@`: an operator's declaration that old entries go.
+    Prune,
+    /// `drill@`: an operator's declaration that a backup was restored.
+    Drill,
 }
 
 /// An RFC 5424 message, split but not changed.
@@ -187,6 +191,8 @@ impl<'a> Entry<'a> {
             b"block" => Kind::Block,
             b"enrol" => Kind::Enrol,
             b"equivocation" => Kind::Equivocation,
+            b"prune" => Kind::Prune,
+            b"drill" => Kind::Drill,
             _ => return Err(EntryError::Kind),
         };
         Ok(Entry { message, kind, first })

@@ -8,7 +8,8 @@
 //!
 //! What is taken as granted here, is checked nowhere else: that heights have no gaps; that records
 //! of an agent are numbered without gaps, and that each of its batches ends in a seal of its
-//! enrolled key over the whole log; that an operator signed each enrolment.
+//! enrolled key over the whole log; that an operator signed each enrolment and declaration; that no entry is given
+//! up before its time.
 
 mod state;
 
@@ -18,6 +19,7 @@ use crate::{
     AgentName, Hash, Origin, TreeSize, UnixMillis, UnixSeconds,
     block::BlockEntry,
     crypto::PublicKey,
+    declaration::{Declaration, Matter},
     enrolment::Enrolment,
     entry::{Entry, Kind, record_of},
     equivocation::Equivocation,
@@ -35,6 +37,8 @@ pub enum Flaw {
     BadSeal,
     /// `bad-entry`: an entry that cannot be, or not here.
     BadEntry,
+    /// `early-prune`: entries were given up before their time.
+    EarlyPrune,
 }
 
 impl Flaw {
@@ -44,6 +48,7 @@ impl Flaw {
             Flaw::Gap => "gap",
             Flaw::BadSeal => "bad-seal",
             Flaw::BadEntry => "bad-entry",
+            Flaw::EarlyPrune => "early-prune",
         }
     }
 }
@@ -83,6 +88,7 @@ enum Phase {
     Enrolments,
     Batches,
     Equivocations,
+    Declarations,
 }
 
 /// Reads a ledger from its first entry on.
@@ -97,10 +103,14 @@ pub struct Follower {
     phase: Phase,
     open: Option<Open>,
     agents: BTreeMap<AgentName, AgentLog>,
+    /// How many entries were given up, from the first one on.
+    dropped: TreeSize,
+    /// When entries may be given up that a declaration in the block that is being read gives up; 0 if there is none.
+    due: UnixMillis,
 }
 
-/// Checks the operator's signature on an enrolment in the ledger with this origin.
-pub type Vouch<'a> = &'a dyn Fn(&Origin, &Enrolment) -> bool;
+/// Checks whether the holder of an operator's certificate signed a text: certificate (DER), text, signature (DER).
+pub type Vouch<'a> = &'a dyn Fn(&[u8], &[u8], &[u8]) -> bool;
 
 impl Follower {
     /// In front of the first entry of a ledger.
@@ -114,6 +124,8 @@ impl Follower {
             phase: Phase::Enrolments,
             open: None,
             agents: BTreeMap::new(),
+            dropped: TreeSize(0),
+            due: UnixMillis(0),
         }
     }
 
@@ -147,6 +159,11 @@ impl Follower {
         self.agents.values().map(|log| log.next).fold(0, u64::saturating_add)
     }
 
+    /// How many entries the ledger has given up, from the first one on, by what was read.
+    pub fn dropped(&self) -> TreeSize {
+        self.dropped
+    }
+
     /// Reads the next entry; what is wrong with it goes to `found`, at most four findings.
     pub fn push(&mut self, entry: &[u8], vouch: Vouch<'_>, found: &mut Vec<Finding>) {
         let (index, leaf) = (self.tree.size().0, leaf_hash(entry));
@@ -166,6 +183,7 @@ impl Follower {
             Kind::Seal => self.seal(&parsed, &mut report),
             Kind::Enrol => self.enrol(&parsed, vouch, &mut report),
             Kind::Equivocation => self.equivocation(&parsed, &mut report),
+            Kind::Prune | Kind::Drill => self.declaration(&parsed, vouch, &mut report),
             Kind::Block => self.block(&parsed, index, &mut report),
         }
     }
@@ -236,7 +254,9 @@ impl Follower {
             return;
         };
         let agent = enrolment.agent.clone();
-        if !vouch(&self.origin, &enrolment) {
+        let Enrolment { key, time, certificate, signature, .. } = &enrolment;
+        let text = Enrolment::statement(&self.origin, &agent, *key, *time);
+        if !vouch(certificate, text.as_bytes(), signature) {
             let problem = "no operator's signature stands behind it";
             report.add(Flaw::BadEntry, format!("the enrolment of agent {agent}: {problem}"));
         }
@@ -264,6 +284,33 @@ impl Follower {
         }
     }
 
+    fn declaration(&mut self, entry: &Entry<'_>, vouch: Vouch<'_>, report: &mut Report<'_>) {
+        self.unsealed(report);
+        self.enter(Phase::Declarations, report);
+        let Some(declaration) = Declaration::from_entry(entry) else {
+            report.add(Flaw::BadEntry, "it is a declaration that cannot be read".into());
+            return;
+        };
+        let Declaration { matter, time, certificate, signature } = &declaration;
+        let text = Declaration::statement(&self.origin, matter, *time);
+        if !vouch(certificate, text.as_bytes(), signature) {
+            let problem = "the declaration: no operator's signature stands behind it";
+            report.add(Flaw::BadEntry, problem.into());
+        }
+        let Matter::Prune(prune) = matter else { return };
+        if !prune.is_sound() {
+            let days = prune.days;
+            let problem = format!("it gives entries up that are kept for {days} days only");
+            report.add(Flaw::EarlyPrune, problem);
+        }
+        if prune.from.0 != self.dropped.0 || prune.size().0 > self.first {
+            let (from, to) = (prune.from, prune.size());
+            report.add(Flaw::BadEntry, format!("it gives up entries {from} to {to}, which cannot be"));
+        }
+        self.dropped = prune.size().max(self.dropped);
+        self.due = prune.allowed_from().max(self.due);
+    }
+
     fn block(&mut self, entry: &Entry<'_>, index: u64, report: &mut Report<'_>) {
         self.unsealed(report);
         let (first, expected) = (self.first, self.height.saturating_add(1));
@@ -281,6 +328,12 @@ impl Follower {
             let said = block.first;
             let problem = format!("block {height} says that it begins at {said}, not at {first}");
             report.add(Flaw::Gap, problem);
+        }
+        let due = std::mem::take(&mut self.due);
+        if block.time < due {
+            let early = (due.0 - block.time.0).div_ceil(86_400_000);
+            let problem = format!("block {height} gives entries up {early} days before their time");
+            report.add(Flaw::EarlyPrune, problem);
         }
         if block.time < self.time {
             let problem = format!("block {height} is dated before the block before it");

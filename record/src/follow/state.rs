@@ -21,7 +21,9 @@ const MAX_NOTE: usize = 64 << 10;
 /// The longest address of a node.
 const MAX_ADDRESS: usize = 255;
 
-const VERSION: u8 = 1;
+/// The version before entries could be given up.
+const VERSION_UNPRUNED: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The newest checkpoint that a node has shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,11 +130,15 @@ impl History {
             return Err(StateError::Checksum);
         }
         let mut reader = Reader::new(body);
-        match reader.u8()? {
-            VERSION => {}
-            other => return Err(StateError::Version(other)),
+        let version = reader.u8()?;
+        if !matches!(version, VERSION_UNPRUNED | VERSION) {
+            return Err(StateError::Version(version));
         }
-        let follower = Follower::decode(&mut reader)?;
+        let mut follower = Follower::decode(&mut reader)?;
+        if version != VERSION_UNPRUNED {
+            (follower.dropped, follower.due) =
+                (TreeSize(reader.u64()?), UnixMillis(reader.u64()?));
+        }
         let mut seen: Vec<Seen> = Vec::new();
         for _ in 0..bounded(reader.u8()?, MAX_NODES, "number of nodes")? {
             let node = text(reader.counted8()?, "node")?;
@@ -151,7 +157,7 @@ impl History {
 impl Follower {
     fn encode(&self, out: &mut Vec<u8>) {
         put_counted8(out, self.origin.as_str().as_bytes());
-        put_frontier(out, &self.tree);
+        self.tree.put(out);
         for number in [self.height, self.time.0, self.first] {
             out.extend_from_slice(&number.to_be_bytes());
         }
@@ -173,13 +179,14 @@ impl Follower {
                 put_hashes(out, frontier);
             }
         }
+        out.extend_from_slice(&self.dropped.0.to_be_bytes());
+        out.extend_from_slice(&self.due.0.to_be_bytes());
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, StateError> {
         let origin = text(reader.counted8()?, "origin")?;
         let origin = origin.parse().map_err(|_| StateError::Value("origin"))?;
-        let size = reader.u64()?;
-        let tree = hashes(reader, size)?;
+        let tree = Frontier::take(reader)?;
         let (height, time, first) = (reader.u64()?, UnixMillis(reader.u64()?), reader.u64()?);
         let phase = Phase::from_byte(reader.u8()?).ok_or(StateError::Value("place in a block"))?;
         let open = match flag(reader)? {
@@ -197,7 +204,8 @@ impl Follower {
             let frontier = flag(reader)?.then(|| hashes(reader, next)).transpose()?;
             agents.insert(agent, AgentLog { key, next, frontier, sealed });
         }
-        Ok(Follower { origin, tree, height, time, first, phase, open, agents })
+        let (dropped, due) = (TreeSize(0), UnixMillis(0));
+        Ok(Follower { origin, tree, height, time, first, phase, open, agents, dropped, due })
     }
 }
 
@@ -207,18 +215,15 @@ impl Phase {
             Phase::Enrolments => 0,
             Phase::Batches => 1,
             Phase::Equivocations => 2,
+            Phase::Declarations => 3,
         }
     }
 
     fn from_byte(byte: u8) -> Option<Self> {
-        let all = [Phase::Enrolments, Phase::Batches, Phase::Equivocations];
+        let all =
+            [Phase::Enrolments, Phase::Batches, Phase::Equivocations, Phase::Declarations];
         all.get(usize::from(byte)).copied()
     }
-}
-
-fn put_frontier(out: &mut Vec<u8>, frontier: &Frontier) {
-    out.extend_from_slice(&frontier.size().0.to_be_bytes());
-    put_hashes(out, frontier);
 }
 
 fn put_hashes(out: &mut Vec<u8>, frontier: &Frontier) {

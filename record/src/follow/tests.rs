@@ -3,6 +3,7 @@ use crate::{
     NodeName,
     block::Height,
     crypto::SigningKey,
+    declaration::Prune,
     entry::{Built, Enterprise, Header, LogElement},
     merkle::EntryIndex,
     note::{NoteSigner, SignatureType, SignedNote},
@@ -73,11 +74,33 @@ impl Ledger {
         self.entries.push(SealEntry { agent: gw01(), start: EntryIndex(start), seal }.encode(E));
     }
 
+    /// Gives up the first `size` entries, which are from the first millisecond.
+    fn prune(&mut self, size: u64, days: u32) {
+        let mut frontier = Frontier::default();
+        (0..size).for_each(|n| frontier.push(leaf_hash(&n.to_be_bytes())));
+        let prune = Prune {
+            from: EntryIndex(0),
+            height: Height(1),
+            block: Hash([1; 32]),
+            before: UnixMillis(1),
+            days,
+            frontier,
+            base: Hash([2; 32]),
+        };
+        let (certificate, signature) = (vec![1], vec![7]);
+        let (matter, time) = (Matter::Prune(prune), UnixSeconds(9));
+        self.entries.push(Declaration { matter, time, certificate, signature }.entry(E));
+    }
+
     fn block(&mut self) {
+        self.block_at(1000 * (self.height + 1));
+    }
+
+    fn block_at(&mut self, time: u64) {
         self.height += 1;
         let proposer: NodeName = "node1".parse().unwrap();
         let (height, first) = (Height(self.height), EntryIndex(self.first));
-        let time = UnixMillis(1000 * self.height);
+        let time = UnixMillis(time);
         self.entries.push(BlockEntry { height, time, proposer, first }.encode(E));
         self.first = self.entries.len() as u64;
     }
@@ -97,7 +120,7 @@ impl Ledger {
     }
 
     fn follow(&self) -> (Follower, Vec<(Flaw, u64)>) {
-        let vouch = |_: &Origin, enrolment: &Enrolment| enrolment.signature == [7];
+        let vouch = |_: &[u8], _: &[u8], signature: &[u8]| signature == [7];
         let (mut follower, mut found) = (Follower::new(origin()), vec![]);
         for entry in &self.entries {
             follower.push(entry, &vouch, &mut found);
@@ -209,4 +232,26 @@ fn a_state_survives_its_bytes_and_damage_is_noticed() {
         bad[at] ^= 1;
         assert!(History::decode(&bad).is_err());
     }
+}
+
+#[test]
+fn entries_given_up_before_their_time_are_seen() {
+    let year = 365 * 86_400_000;
+    for (days, time, expected) in [
+        (365, year + 1, vec![]),
+        (365, year, vec![(Flaw::EarlyPrune, 12)]),
+        (400, year + 1, vec![(Flaw::EarlyPrune, 12)]),
+        (364, year + 1, vec![(Flaw::EarlyPrune, 11)]),
+    ] {
+        let mut ledger = Ledger::honest();
+        ledger.prune(2, days);
+        ledger.block_at(time);
+        let (follower, found) = ledger.follow();
+        assert_eq!(found, expected, "{days} days at {time}");
+        assert_eq!(follower.dropped(), TreeSize(2));
+    }
+    let mut ledger = Ledger::honest();
+    ledger.prune(40, 365);
+    ledger.block_at(year + 1);
+    assert_eq!(ledger.found(), [(Flaw::BadEntry, 11)], "more than there is");
 }

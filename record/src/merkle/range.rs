@@ -5,6 +5,7 @@
 //! root with at most 128 hashes, however long the run is.
 
 use super::{EntryIndex, Hash, NodeSource, TreeSize, empty_root, node_hash};
+use crate::bytes::{Malformed, Reader};
 
 /// A perfect subtree: the leaves `index << level .. (index + 1) << level`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +77,33 @@ impl Frontier {
         }
         let nodes = decompose(0, size.0).zip(hashes.iter().copied()).collect();
         Ok(Frontier(RangeBuilder { start: 0, end: size.0, nodes }))
+    }
+
+    /// The frontier of a tree that is made of perfect subtrees of this level, one beside the other.
+    pub fn of_subtrees(level: u8, roots: &[Hash]) -> Self {
+        let mut frontier = Frontier::default();
+        for (index, root) in (0..).zip(roots) {
+            frontier.0.push_node(NodeId { level, index }, *root, |_, _| {});
+        }
+        frontier
+    }
+
+    /// Writes the binary form: the size, then the hashes from the largest subtree to the smallest.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.size().0.to_be_bytes());
+        self.hashes().for_each(|hash| out.extend_from_slice(&hash.0));
+    }
+
+    /// Reads the binary form; its size says how many hashes follow, at most 64.
+    ///
+    /// # Errors
+    /// When it is too short.
+    pub fn take(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let size = TreeSize(reader.u64()?);
+        let hashes: Vec<Hash> = (0..size.0.count_ones())
+            .map(|_| reader.array().map(Hash))
+            .collect::<Result<_, Malformed>>()?;
+        Ok(Frontier::from_hashes(size, &hashes).expect("as many hashes as the size asks for"))
     }
 
     /// The number of leaves.

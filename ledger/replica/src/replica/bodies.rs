@@ -41,6 +41,7 @@ impl Replica {
             BodyKind::Batch => self.take_batch(from, digest, bytes),
             BodyKind::Enrolment => self.take_enrolment(from, &bytes),
             BodyKind::Equivocation => self.take_equivocation(from, &bytes),
+            BodyKind::Declaration => self.take_declaration(from, &bytes),
         };
         if taken {
             self.body_arrived(digest)?;
@@ -195,7 +196,8 @@ impl Replica {
                 .or_else(|| self.pool.enrolment(digest).map(|(_, b)| (BodyKind::Enrolment, b)))
                 .or_else(|| {
                     self.pool.equivocation(digest).map(|(_, b)| (BodyKind::Equivocation, b))
-                });
+                })
+                .or_else(|| self.pool.declaration(digest).map(|(_, b)| (BodyKind::Declaration, b)));
             if let Some((kind, bytes)) = found {
                 self.send(Some(from), Message::Body(kind, bytes));
             }

@@ -7,18 +7,23 @@
 
 mod bodies;
 mod checkpoints;
+mod declarations;
 mod height;
 mod mend;
+mod output;
 mod peers;
 mod proposals;
+mod rebase;
 mod settings;
 mod standing;
 mod sync;
 mod votelog;
 
 pub use checkpoints::Head;
+pub use output::{Event, Output};
 pub use peers::{PeerView, Slowness};
-pub use settings::{Identity, Settings, Timing, Vouch};
+pub use rebase::base_part;
+pub use settings::{Identity, Objection, Settings, Timing, Vouch};
 pub use standing::{BlankStart, Standing};
 pub use votelog::vote_log_height;
 
@@ -31,18 +36,17 @@ use crate::{
     pool::{Pending, Pool, PoolError},
     state::{LedgerState, Params},
 };
-use bytes::Bytes;
 use checkpoints::Checkpoints;
 use mend::Mending;
 use peers::Peer;
 use proposals::Candidate;
+use rebase::Rebase;
 use record::{
     AgentName, Hash,
     batch::{Codec, LogState},
     block::Height,
     crypto::SigningKey,
     enrolment::Enrolment,
-    equivocation::Equivocation,
     merkle::EntryIndex,
     seal::Seal,
 };
@@ -51,81 +55,6 @@ use std::{
     time::Duration,
 };
 use sync::Sync;
-
-/// What the driver must do, in this order.
-#[derive(Debug)]
-pub enum Output {
-    /// Append a record to the vote log. It need not be durable yet.
-    Log(Vec<u8>),
-    /// Make the vote log durable before anything that follows leaves the process.
-    SyncLog,
-    /// Send a message to one node, or to all others.
-    Send {
-        /// To whom; `None` is everybody.
-        to: Option<NodeIndex>,
-        /// What.
-        message: Message,
-    },
-    /// Make the block durable, then say so with [`Replica::handle_durable`].
-    Append(Box<Executed>),
-    /// A quorum stands behind this checkpoint: receipts up to it may go out.
-    Published(Head),
-    /// A node asks for decided blocks: send some, then [`Message::Served`].
-    ServeBlocks {
-        /// Who asks.
-        to: NodeIndex,
-        /// The first height.
-        from: Height,
-    },
-    /// A block that was looked for ([`Replica::mend`]), verified.
-    Mended {
-        /// Its height.
-        height: Height,
-        /// The block in its binary form.
-        bytes: Bytes,
-    },
-    /// A batch that was taken does not fit any more: its agent sealed another one.
-    Dropped(Box<Pending>),
-    /// Something to log and count.
-    Event(Event),
-}
-
-/// What an operator should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A node sent what no honest node sends.
-    Fault {
-        /// The node.
-        peer: NodeIndex,
-        /// What it sent.
-        problem: String,
-    },
-    /// A proposal was not voted for.
-    Refused {
-        /// Who made it.
-        peer: NodeIndex,
-        /// Why.
-        problem: String,
-    },
-    /// Somebody contradicted itself, provably.
-    Equivocation(Box<Equivocation>),
-    /// A node cosigned another root at a size that this node has.
-    Diverged {
-        /// The node.
-        peer: NodeIndex,
-        /// The tree's size.
-        size: u64,
-    },
-    /// A node's proposals are not waited for any more, or are again.
-    Slow {
-        /// The node.
-        peer: NodeIndex,
-        /// True if they are not.
-        slow: bool,
-    },
-    /// What this node may do has changed.
-    Standing(Standing),
-}
 
 /// A node's replica of the ledger.
 pub struct Replica {
@@ -163,6 +92,7 @@ pub struct Replica {
     checkpoints: Checkpoints,
     sync: Sync,
     mending: Mending,
+    rebase: Rebase,
     /// The height that the driver is making durable.
     writing: Option<Height>,
     next_status: Ticks,
@@ -220,6 +150,7 @@ impl Replica {
             convicted: BTreeSet::new(),
             sync: Sync::default(),
             mending: Mending::default(),
+            rebase: Rebase::default(),
             writing: None,
             next_status: now.ticks,
             codec: Codec::default(),
@@ -251,6 +182,7 @@ impl Replica {
     pub fn deadline(&self) -> Ticks {
         let timers = self.timers.values().min().copied();
         let waits = self.fetch_deadline().into_iter().chain(self.mending_deadline());
+        let waits = waits.chain(self.rebase_deadline());
         timers.into_iter().chain(waits).fold(self.next_status, Ticks::min)
     }
 
@@ -371,6 +303,17 @@ impl Replica {
             }
             Message::Body(kind, bytes) => self.handle_body(from, kind, bytes)?,
             Message::Block(bytes) => self.handle_block(from, &bytes),
+            Message::Pruned(bytes) => self.handle_pruned(from, &bytes),
+            Message::FetchBase(digest, offset) => {
+                self.out.push_back(Output::ServeBase { to: from, digest, offset });
+            }
+            Message::BasePart { total, offset, part } => {
+                self.handle_base_part(from, total, offset, &part);
+            }
+            Message::FetchLeaves(chunk) => {
+                self.out.push_back(Output::ServeLeaves { to: from, chunk });
+            }
+            Message::Leaves { chunk, hashes } => self.handle_leaves(from, chunk, &hashes),
             Message::Served => {
                 self.mending_served(from);
                 self.handle_served(from);
@@ -436,6 +379,7 @@ impl Replica {
             self.mine.retain(|(digest, _)| *digest != dropped.digest());
             self.out.push_back(Output::Dropped(Box::new(dropped)));
         }
+        self.drop_declarations();
         self.end_height();
         self.cosign();
         self.retry_loose()?;
@@ -460,8 +404,11 @@ impl Replica {
 
     /// Starts what can be started now.
     fn go_on(&mut self) -> Result<(), EngineError> {
-        self.consider_sync();
+        if !self.is_rebasing() {
+            self.consider_sync();
+        }
         self.consider_mending();
+        self.consider_rebase();
         if self.running.is_some() && self.wanted.is_some() {
             self.try_propose()?;
             self.drain()?;

@@ -75,10 +75,11 @@ impl Replica {
         let picked = self.pool.pick();
         let executed = execute::propose(&self.params, &self.members, &self.state, &slot, picked);
         let header = &executed.block.header;
-        if header.batches.is_empty() && header.enrolments.is_empty() && !due {
+        if header.is_bare() && !due {
             return Ok(());
         }
         self.wanted = None;
+        self.pool.note_tried(&header.declarations);
         let id = header.id();
         self.candidates.insert(id, Candidate::Ready(Box::new(executed)));
         self.log_block(id);
@@ -158,8 +159,7 @@ impl Replica {
             return Err(Refusal::Time(now - header.time.0, "behind"));
         }
         let idle = self.timing.idle_block.as_millis() as u64;
-        let bare = header.batches.is_empty() && header.enrolments.is_empty();
-        if bare && header.time.0 - state.time.0 < idle {
+        if header.is_bare() && header.time.0 - state.time.0 < idle {
             return Err(Refusal::Empty);
         }
         Ok(())
@@ -186,6 +186,11 @@ impl Replica {
                 .iter()
                 .filter_map(|d| self.pool.equivocation(d))
                 .collect(),
+            declarations: header
+                .declarations
+                .iter()
+                .filter_map(|d| self.pool.declaration(d))
+                .collect(),
         };
         let Some(Candidate::Waiting(waiting)) = self.candidates.remove(&id) else {
             return Ok(());
@@ -203,9 +208,9 @@ impl Replica {
     }
 
     fn execute(&mut self, header: &BlockHeader, named: Named) -> Result<Executed, Refusal> {
-        let counts = (named.enrolments.len(), named.batches.len(), named.equivocations.len());
-        let expected = (header.enrolments.len(), header.batches.len(), header.equivocations.len());
-        if counts != expected {
+        let own = named.enrolments.len() + named.batches.len();
+        let found = own + named.equivocations.len() + named.declarations.len();
+        if found != header.digests().count() {
             // A body under the digest of another kind.
             return Err(ExecuteError::Unreadable.into());
         }
@@ -215,6 +220,7 @@ impl Replica {
         };
         let others = named.enrolments.iter().map(|(_, encoded)| encoded.len());
         let others = others.chain(named.equivocations.iter().map(|(_, encoded)| encoded.len()));
+        let others = others.chain(named.declarations.iter().map(|(_, encoded)| encoded.len()));
         let total = named.batches.iter().map(size).chain(others).sum::<usize>();
         if total > MAX_BLOCK_BYTES {
             return Err(Refusal::TooLarge);
@@ -325,5 +331,8 @@ fn body_of(block: &Block, digest: &Hash) -> Option<(BodyKind, Bytes)> {
     if let Some(at) = at(&header.enrolments) {
         return Some((BodyKind::Enrolment, block.enrolments[at].clone()));
     }
-    at(&header.equivocations).map(|at| (BodyKind::Equivocation, block.equivocations[at].clone()))
+    if let Some(at) = at(&header.equivocations) {
+        return Some((BodyKind::Equivocation, block.equivocations[at].clone()));
+    }
+    at(&header.declarations).map(|at| (BodyKind::Declaration, block.declarations[at].clone()))
 }

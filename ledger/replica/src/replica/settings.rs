@@ -1,8 +1,11 @@
 //! What a replica is made with.
 
 use super::standing::BlankStart;
-use crate::{members::Members, state::Params};
-use record::{NodeName, enrolment::Enrolment, note::NoteSigner};
+use crate::{
+    members::Members,
+    state::{Params, Pruned},
+};
+use record::{NodeName, declaration::Declaration, enrolment::Enrolment, note::NoteSigner};
 use std::time::Duration;
 
 /// Who this node is, and what it signs with.
@@ -16,10 +19,35 @@ pub struct Identity {
     pub cosigner: NoteSigner,
 }
 
+/// Why a node does not agree to a declaration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Objection {
+    /// No operator signed it: whoever sent it is at fault.
+    #[error("a declaration by no operator")]
+    Unsigned,
+    /// This node's policy or store speaks against it.
+    #[error("{0}")]
+    Policy(String),
+}
+
 /// Checks what only the world outside can tell.
 pub trait Vouch: Send {
     /// True if an operator whose certificate holds today signed this enrolment.
     fn operator_signed(&self, enrolment: &Enrolment) -> bool;
+
+    /// Whether an operator whose certificate holds today signed this declaration, whether what it says about old
+    /// blocks is so, and whether this node keeps to its own policy if they go. `pruned` is what was given up before.
+    ///
+    /// # Errors
+    /// Why this node does not agree to it, for people.
+    fn declaration(
+        &self,
+        declaration: &Declaration,
+        pruned: Option<&Pruned>,
+    ) -> Result<(), Objection> {
+        let _ = (declaration, pruned);
+        Err(Objection::Policy("this node agrees to no declarations".to_owned()))
+    }
 }
 
 /// How long things may take. None of it decides what is true, only how soon.

@@ -252,7 +252,13 @@ impl Cluster {
                     }
                     self.queue.push_back((node, to.0, Message::Served));
                 }
-                Output::Dropped(_) => {}
+                Output::Dropped(_)
+                | Output::Declined { .. }
+                | Output::ServeBase { .. }
+                | Output::ServeLeaves { .. }
+                | Output::Base { .. }
+                | Output::Leaves { .. }
+                | Output::Rebase(_) => {}
                 Output::Mended { height, bytes } => self.mended.push((node, height, bytes)),
                 Output::Event(event) => self.events.push((node, event)),
             }
