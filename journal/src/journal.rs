@@ -225,6 +225,23 @@ impl Journal {
         self.judge(result)
     }
 
+    /// Goes on with record `seq`, and gives up all before it, those included that were never here: what they were is
+    /// known otherwise. A crash before this returns may leave some of what was here; repeat the call then.
+    ///
+    /// # Errors
+    /// [`Error::NotDurable`] if records from `seq` on are here that are not durable. Otherwise as [`Journal::release`].
+    pub fn skip_to(&mut self, seq: Seq) -> Result<(), Error> {
+        self.sync()?;
+        if seq.0 > self.next {
+            assert!(seq.0 < MAX_SEQ, "2^63 records were skipped");
+            (self.next, self.durable) = (seq.0, seq.0);
+            self.shared.index_mut().durable = seq.0;
+            let begun = self.begin_empty_segment();
+            self.judge(begun)?;
+        }
+        self.release(seq)
+    }
+
     /// Makes everything durable, proves it so for the next start, and gives unused space back.
     ///
     /// # Errors
@@ -323,6 +340,7 @@ impl Journal {
         };
         if let Some(base) = base
             && !last.records.contains(&0)
+            && base + last.records.len() as u64 == self.next
         {
             Offsets::written(base, self.next, last.records, last.end).keep(&self.shared.dir);
         }

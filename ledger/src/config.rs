@@ -9,7 +9,7 @@ use link::{
     Role,
     tls::{ClientSettings, FilesError, ReloadingClient, ReloadingServer, ServerSettings},
 };
-use record::{NodeName, Origin, entry::Enterprise};
+use record::{NodeName, Origin, declaration::MIN_RETENTION_DAYS, entry::Enterprise};
 use replica::Params;
 use service::{
     config::{ConfigError, Source, Tls, file_key},
@@ -57,6 +57,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// How often, and how fast, everything in the store is looked at again.
     pub scrub: Pace,
+    /// For how many days entries are kept at least; `None` if none is ever given up.
+    pub retention: Option<u32>,
     /// Seconds after which an idle node renews its cosignature.
     pub renew_seconds: u64,
     /// True if checkpoint and hash tiles need no certificate.
@@ -100,6 +102,11 @@ impl Config {
         if !(1..=10_000).contains(&mib_per_s) {
             return Err(bad("scrub.mib_per_s", "must be 1 to 10000 MiB a second".into()));
         }
+        let retention = written.retention.map(|retention| retention.days);
+        if retention.is_some_and(|days| days < MIN_RETENTION_DAYS) {
+            let problem = format!("entries are kept for {MIN_RETENTION_DAYS} days at least");
+            return Err(bad("retention.days", problem));
+        }
         let witnesses = Witnesses::meant(&written.witness, &written.checkpoint, &source)?;
         let members_file = written.cluster.map(|cluster| cluster.members);
         let members = match &members_file {
@@ -127,6 +134,7 @@ impl Config {
             agents: address("listen.agents", &written.listen.agents)?,
             https: optional("listen.https", &written.listen.https)?,
             metrics,
+            retention,
             scrub: Pace {
                 every: Duration::from_secs(every_h * 3600),
                 bytes_per_second: mib_per_s << 20,

@@ -8,6 +8,7 @@ mod encoding;
 mod tiles;
 
 use crate::{
+    store::ReadError,
     store::StoreReader,
     view::{Unserved, View},
 };
@@ -97,6 +98,8 @@ fn router(site: Site) -> Router {
     Router::new()
         .route("/checkpoint", get(checkpoint))
         .route("/tile/{*path}", get(tile))
+        .route("/minimum-index", get(minimum_index))
+        .route("/base", get(base))
         .fallback(|| async { Refused::NotFound })
         .with_state(site)
 }
@@ -105,6 +108,8 @@ fn router(site: Site) -> Router {
 #[derive(Debug)]
 enum Refused {
     NotFound,
+    /// The entries were given up.
+    Pruned(u64),
     /// A certificate, or one with another role, is needed.
     Forbidden,
     /// There is no checkpoint to serve.
@@ -115,6 +120,13 @@ enum Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let (status, text) = match self {
+            Refused::Pruned(minimum) => {
+                let text = format!(
+                    "entries in front of {minimum} were given up; their hashes are still here\n"
+                );
+                return (StatusCode::NOT_FOUND, [(header::CACHE_CONTROL, MUTABLE)], text)
+                    .into_response();
+            }
             Refused::NotFound => (StatusCode::NOT_FOUND, "there is nothing at this address\n"),
             Refused::Forbidden => (
                 StatusCode::FORBIDDEN,
@@ -158,6 +170,39 @@ async fn checkpoint(
     Ok(response)
 }
 
+/// The minimum index (C2SP tlog-tiles), in decimal: which bundles are not there any more.
+async fn minimum_index(
+    State(site): State<Site>,
+    axum::Extension(client): axum::Extension<Client>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    may_see_hashes(&site, &client)?;
+    let resource = Resource {
+        kind: HeaderValue::from_static("text/plain; charset=utf-8"),
+        caching: MUTABLE,
+        packed: None,
+        bytes: format!("{}\n", site.store.minimum_index()).into_bytes(),
+    };
+    Ok(resource.respond(&headers))
+}
+
+/// What is kept of entries that were given up: the base, without a digest behind it.
+async fn base(
+    State(site): State<Site>,
+    axum::Extension(client): axum::Extension<Client>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    may_read(&client)?;
+    let kept = site.store.base().ok_or(Refused::NotFound)?;
+    let resource = Resource {
+        kind: HeaderValue::from_static("application/octet-stream"),
+        caching: MUTABLE,
+        packed: None,
+        bytes: kept.encoded.to_vec(),
+    };
+    Ok(resource.respond(&headers))
+}
+
 async fn tile(
     State(site): State<Site>,
     axum::Extension(client): axum::Extension<Client>,
@@ -178,6 +223,7 @@ async fn tile(
     // Hashes do not shrink.
     let is_bundle = matches!(tile, Tile::Entries { .. });
     let pack = is_bundle && encoding::accepts_gzip(&headers);
+    let store = Arc::clone(&site.store);
     let read = tokio::task::spawn_blocking(move || {
         let bytes = tile.read(&site.store, &site.view.head())?;
         Ok(if pack { encoding::gzip(&bytes) } else { bytes })
@@ -189,6 +235,9 @@ async fn tile(
             Ok(Resource { kind, caching, packed, bytes }.respond(&headers))
         }
         Ok(Err(TileError::NotFound)) => Err(Refused::NotFound),
+        Ok(Err(TileError::Pruned | TileError::Read(ReadError::Pruned(_)))) => {
+            Err(Refused::Pruned(store.minimum_index().0))
+        }
         Ok(Err(TileError::Read(error))) => {
             tracing::error!(%error, path = uri.path(), "a tile cannot be read");
             Err(Refused::Failed)

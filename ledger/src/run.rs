@@ -208,6 +208,7 @@ async fn run_on(config: &Config, rejoin: bool) -> Result<(), RunError> {
         node: commands.clone(),
         metrics: metrics.clone(),
         dir: config.store.clone(),
+        retention: config.retention,
     };
     if let Some(asking) = asking {
         tokio::spawn(asking.run(shutdown.clone()));
@@ -273,6 +274,7 @@ fn put_together(
     begun: Instant,
 ) -> Result<(Parts, Option<Inlets>), RunError> {
     let Opened { store, state, published, .. } = opened;
+    let reader = store.reader();
     let members = members(config, &keys)?;
     let clustered = members.count() > 1;
     let (votes, vote_log) = match clustered {
@@ -283,7 +285,8 @@ fn put_together(
         blank_start(config, rejoin && clustered, state.height.0 == 0 && vote_log.is_empty())?;
     let vouch = intake::Operators {
         tls: Arc::clone(&listeners.agent_tls),
-        ledger: config.params.origin.clone(),
+        store: reader,
+        retention: config.retention,
     };
     let settings = Settings {
         params: config.params.clone(),

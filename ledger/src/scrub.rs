@@ -10,7 +10,7 @@ use crate::{
     node::Command,
     store::{
         StoreReader,
-        check::{Checker, Depth, Fault, FaultKind, Item, Mend, items, lost_front},
+        check::{Checker, Depth, Fault, FaultKind, Item, Mend, items},
     },
     view::View,
 };
@@ -84,10 +84,14 @@ impl Scrub {
         loop {
             let begun = Instant::now();
             let Ok(scrubbed) = self.pass(&mut told, &mut shutdown).await else { return };
-            soon = if scrubbed.faults.is_empty() { 0 } else { soon + 1 };
-            self.metrics.scrubbed.set(scrubbed.time as i64);
-            self.view.set_scrubbed(scrubbed);
+            let whole = scrubbed.is_some();
+            if let Some(scrubbed) = scrubbed {
+                soon = if scrubbed.faults.is_empty() { 0 } else { soon + 1 };
+                self.metrics.scrubbed.set(scrubbed.time as i64);
+                self.view.set_scrubbed(scrubbed);
+            }
             let pause = match soon {
+                _ if !whole => AGAIN_SOON,
                 1..=SOON_PASSES => AGAIN_SOON,
                 _ => self.pace.every.saturating_sub(begun.elapsed()).max(AGAIN_SOON),
             };
@@ -97,12 +101,12 @@ impl Scrub {
         }
     }
 
-    /// Looks at everything up to what is the newest block now.
+    /// Looks at everything up to what is the newest block now; nothing is said if blocks were given up meanwhile.
     async fn pass(
         &self,
         told: &mut BTreeSet<String>,
         shutdown: &mut Shutdown,
-    ) -> Result<Scrubbed, Stop> {
+    ) -> Result<Option<Scrubbed>, Stop> {
         let (tip, _) = self.view.tip();
         let signed = self
             .view
@@ -114,25 +118,45 @@ impl Scrub {
         let params = self.store.params().clone();
         let mut checker = Checker::new(&self.dir, params, Depth::Hashes, tree, Some(index), signed);
         let mut scrubbed = Scrubbed::default();
-        if let Some(front) = lost_front(self.store.blocks()) {
-            checker.take(front);
+        let base = self.store.base();
+        let digest = base.as_ref().map(|kept| kept.digest);
+        let chunks = match checker.begin(self.store.blocks(), base) {
+            Ok(chunks) => chunks,
+            Err(error) => {
+                tracing::error!(%error, "what is kept of pruned blocks cannot be looked at");
+                0
+            }
+        };
+        for chunk in 0..chunks {
+            let begun = Instant::now();
+            let bytes = checker.chunk(chunk);
+            self.tell(checker.take_faults(), told, &mut scrubbed).await?;
+            self.rest(bytes, begun, shutdown).await?;
         }
         let mut codec = Codec::default();
         for extent in self.store.blocks().segments() {
             let begun = Instant::now();
             let bytes = self.look(&mut checker, extent, tip, &mut codec).await?;
-            self.tell(checker.take_faults(), told, &mut scrubbed).await?;
-            let pause = Duration::from_secs_f64(bytes as f64 / self.pace.bytes_per_second as f64);
-            let pause = pause.saturating_sub(begun.elapsed());
-            if timeout(pause, shutdown.wait()).await.is_ok() || shutdown.requested() {
-                return Err(Stop);
+            if self.store.base().map(|kept| kept.digest) != digest {
+                // What is missing now is no fault. The next pass comes soon.
+                return Ok(None);
             }
+            self.tell(checker.take_faults(), told, &mut scrubbed).await?;
+            self.rest(bytes, begun, shutdown).await?;
         }
         checker.end();
         self.tell(checker.take_faults(), told, &mut scrubbed).await?;
         scrubbed.time = service::clock::now().0 / 1000;
         scrubbed.blocks = checker.totals().blocks;
-        Ok(scrubbed)
+        Ok(Some(scrubbed))
+    }
+
+    /// Waits until reading on is in keeping with the pace.
+    async fn rest(&self, bytes: u64, begun: Instant, shutdown: &mut Shutdown) -> Result<(), Stop> {
+        let pause = Duration::from_secs_f64(bytes as f64 / self.pace.bytes_per_second as f64);
+        let pause = pause.saturating_sub(begun.elapsed());
+        let stops = timeout(pause, shutdown.wait()).await.is_ok() || shutdown.requested();
+        if stops { Err(Stop) } else { Ok(()) }
     }
 
     /// Looks at a segment; answers with its size in bytes.

@@ -56,6 +56,18 @@ pub enum ToNode {
     Store,
     /// An auditor or operator asks what the outside witnesses of the ledger say to this node.
     Witnesses,
+    /// An operator asks what can be given up if entries are kept for so many days.
+    PlanPrune {
+        /// Days.
+        days: u32,
+    },
+    /// An operator declares something.
+    Declare {
+        /// A [`record::declaration::Declaration`].
+        declaration: Vec<u8>,
+    },
+    /// An auditor or operator asks how long entries are kept, and what was given up.
+    Retention,
 }
 
 /// What a node sends to a client.
@@ -86,6 +98,18 @@ pub enum FromNode {
     Store(StoreStatus),
     /// What outside witnesses say.
     Witnesses(WitnessesStatus),
+    /// What can be given up.
+    PrunePlan {
+        /// A [`record::declaration::Prune`] as a [`record::declaration::Matter`] in its binary form.
+        matter: Vec<u8>,
+    },
+    /// The declaration is in the ledger.
+    Declared {
+        /// Its ledger index.
+        index: u64,
+    },
+    /// How long entries are kept, and what was given up.
+    Retention(RetentionStatus),
 }
 
 /// What a node says about itself and about the agent that connected.
@@ -234,6 +258,19 @@ pub struct StoreStatus {
     pub first_fault: String,
     /// What was mended since the start, and when it started, by kind.
     pub mended: Vec<(String, u64)>,
+}
+
+/// How long a node keeps entries, and what its ledger gave up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct RetentionStatus {
+    /// Days for which it keeps entries at least; `None` if it never agrees to give any up.
+    pub days: Option<u32>,
+    /// How many entries were given up, from the first one on.
+    pub dropped: u64,
+    /// The newest block that was given up.
+    pub height: u64,
+    /// The first entry that is still served in a full bundle (C2SP minimum index).
+    pub minimum_index: u64,
 }
 
 /// The outside witnesses that a node asks.

@@ -386,7 +386,11 @@ fn who_looks_from_outside_reads_and_remembers_the_same_in_ten_years() {
     pinned.pin_hex("monitor-state.hex", &history.encode());
     assert_eq!(History::decode(&pinned.read_hex("monitor-state.hex")).unwrap(), history);
     let unpruned = "as it was before entries could be given up";
-    assert_eq!(History::decode(&pinned.read_hex("monitor-state-1.hex")).unwrap(), history, "{unpruned}");
+    assert_eq!(
+        History::decode(&pinned.read_hex("monitor-state-1.hex")).unwrap(),
+        history,
+        "{unpruned}"
+    );
 }
 
 /// Fenced blocks whose info string is `text fixture=NAME` show that fixture, whole.

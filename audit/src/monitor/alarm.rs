@@ -23,6 +23,8 @@ pub enum Word {
     BadSeal,
     /// An entry that cannot be, or that the checkpoint was not signed for.
     BadEntry,
+    /// Entries were given up before their time.
+    EarlyPrune,
     /// A checkpoint that does not satisfy the policy.
     BadCheckpoint,
     /// A node that does not answer. It is told, and is no alarm.
@@ -39,6 +41,7 @@ impl Word {
             Word::Gap => Flaw::Gap.as_str(),
             Word::BadSeal => Flaw::BadSeal.as_str(),
             Word::BadEntry => Flaw::BadEntry.as_str(),
+            Word::EarlyPrune => Flaw::EarlyPrune.as_str(),
             Word::BadCheckpoint => "bad-checkpoint",
             Word::Unreachable => "unreachable",
         }
@@ -49,6 +52,7 @@ impl Word {
             Flaw::Gap => Word::Gap,
             Flaw::BadSeal => Word::BadSeal,
             Flaw::BadEntry => Word::BadEntry,
+            Flaw::EarlyPrune => Word::EarlyPrune,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 use link::{Identity, Role, statement};
 use record::{
-    Checkpoint, Hash, Origin, TreeSize,
+    Checkpoint, Hash, TreeSize,
     follow::{Finding, Follower},
     note::SignedNote,
 };

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use journal::{Extent, Look, Reader, open_read_only_as};
 use ledger::store::{
     StoreError, TreeReader,
-    check::{Checker, Depth, Fault, FaultKind, Item, items, lost_front},
+    check::{Checker, Depth, Fault, FaultKind, Item, items},
 };
 use record::{Checkpoint, batch::Codec, entry::Enterprise, note::SignedNote, policy::Policy};
 use replica::Params;
@@ -80,8 +80,10 @@ pub fn run(asked: &StoreCheck<'_>) -> Result<Outcome, Failure> {
         report.torn(torn);
     }
     let mut checker = Checker::new(dir, params.clone(), depth, tree, index, Some(signed));
-    if let Some(front) = lost_front(&blocks) {
-        checker.take(front);
+    let chunks = checker.begin(&blocks, None).map_err(fail)?;
+    for chunk in 0..chunks {
+        checker.chunk(chunk);
+        report.take(checker.take_faults());
     }
     let extents = blocks.segments();
     let progress = progress(&extents, dir);

@@ -283,3 +283,49 @@ fn a_journal_of_a_newer_program_is_left_alone() {
     assert!(matches!(refused, Err(Error::Version { found: 2, .. })));
     assert_eq!(fs::read(path).unwrap(), bytes);
 }
+
+#[test]
+fn a_journal_goes_on_where_it_is_told_to() {
+    for before in [0, 1, 9] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(dir.path(), unbuffered(256));
+        for n in 0..before {
+            journal.append(&[&payload(n, 50)]).unwrap();
+        }
+        journal.skip_to(Seq(before)).unwrap();
+        assert_eq!(journal.next_seq(), Seq(before), "there already");
+        journal.skip_to(Seq(40)).unwrap();
+        assert_eq!((journal.first_seq(), journal.durable()), (Seq(40), Seq(40)));
+        assert_eq!(segments(dir.path()).len(), 1);
+        assert!(matches!(journal.reader().read(Seq(3)), Err(Error::Released { .. })));
+        let records: Vec<Vec<u8>> = (0..20).map(|n| payload(n, 60)).collect();
+        for (at, record) in (40..).zip(&records) {
+            assert_eq!(journal.append(&[record]).unwrap(), Seq(at));
+        }
+        journal.close().unwrap();
+        let (journal, recovery) = open(dir.path(), unbuffered(256));
+        assert_eq!((recovery.first_seq, recovery.damage.len()), (Seq(40), 0));
+        assert_holds(&journal.reader(), Seq(40), &records);
+    }
+}
+
+#[test]
+fn a_journal_that_was_interrupted_on_its_way_is_told_again() {
+    let (dir, before) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut journal, _) = open(dir.path(), unbuffered(256));
+    for n in 0..9 {
+        journal.append(&[&payload(n, 50)]).unwrap();
+    }
+    journal.sync().unwrap();
+    copy(dir.path(), before.path());
+    journal.skip_to(Seq(40)).unwrap();
+    journal.close().unwrap();
+    // What was deleted is there again, as if it had not come to that.
+    for path in segments(before.path()) {
+        fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let (mut journal, _) = open(dir.path(), unbuffered(256));
+    assert_eq!((journal.first_seq(), journal.next_seq()), (Seq(0), Seq(40)));
+    journal.skip_to(Seq(40)).unwrap();
+    assert_eq!((journal.first_seq(), segments(dir.path()).len()), (Seq(40), 1));
+}

@@ -26,7 +26,7 @@ mod pool;
 mod replica;
 pub mod state;
 
-pub use base::{Base, BaseError, BaseLog, CHUNK, CHUNK_LEVEL, MAX_BASE_BYTES};
+pub use base::{Base, BaseError, BaseLog, CHUNK, CHUNK_LEVEL, MAX_BASE_BYTES, MAX_NEWEST};
 pub use block::{Block, BlockError, BlockHeader, Certificate};
 #[cfg(feature = "byzantine")]
 pub use engine::forge;

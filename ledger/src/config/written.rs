@@ -22,8 +22,15 @@ pub(super) struct Written {
     pub(super) http: Http,
     #[serde(default)]
     pub(super) scrub: Scrub,
+    pub(super) retention: Option<Retention>,
     #[serde(default)]
     pub(super) witness: Vec<Witness>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retention {
+    pub(super) days: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -22,6 +22,8 @@ pub(super) enum Tile {
 pub(super) enum TileError {
     /// The tree is not that large, or has no partial tile of that width any more.
     NotFound,
+    /// All its entries are in front of the minimum index.
+    Pruned,
     /// The store.
     Read(ReadError),
 }
@@ -57,6 +59,10 @@ impl Tile {
             }
             Tile::Entries { index, width } => {
                 let (start, count) = bounds(index, width, size)?;
+                // Whatever its width: a full bundle would end there.
+                if start < store.minimum_index().0 {
+                    return Err(TileError::Pruned);
+                }
                 let (from, to) = (EntryIndex(start), EntryIndex(start + count as u64));
                 let entries = store.entries(from, to).map_err(TileError::Read)?;
                 let mut bundle = Vec::new();

@@ -5,10 +5,10 @@
 //! only; its batches are verified here, against the log they must fit, so that
 //! the node's thread only has to put them in order.
 
-mod enrol;
+mod operator;
 mod session;
 
-pub use enrol::Operators;
+pub use operator::Operators;
 
 use crate::{listen::accept_all, metrics::Metrics, node::Command, store::StoreReader, view::View};
 use link::{Identity, tls::ReloadingServer};
@@ -33,6 +33,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// The store's directory, whose free space is reported.
     pub dir: std::path::PathBuf,
+    /// For how many days entries are kept at least; `None` if none is ever given up.
+    pub retention: Option<u32>,
 }
 
 /// Accepts agents, operators and auditors until shutdown.

@@ -1,18 +1,23 @@
 //! One connection: its greeting, then its requests in order.
 
-use super::{Context, enrol, shown};
-use crate::{node::Command, store::BatchKey, view::Presence};
+use super::{Context, operator, shown};
+use crate::{
+    node::Command,
+    store::{BatchKey, PlanError, ReadError},
+    view::Presence,
+};
 use link::{
     Identity, Role,
     frame::{FrameError, FrameReader, FrameWriter},
     message::{
-        AgentState, FromNode, MAX_FRAME, NodeStatus, PROTOCOL, Refusal, RefusalCode, ToNode,
-        Welcome,
+        AgentState, FromNode, MAX_FRAME, NodeStatus, PROTOCOL, Refusal, RefusalCode,
+        RetentionStatus, ToNode, Welcome,
     },
 };
 use record::{
     AgentName,
     batch::{BatchError, Codec, LogState, SealedBatch},
+    declaration::Matter,
     merkle::EntryIndex,
 };
 use replica::Pending;
@@ -183,6 +188,14 @@ impl Session<'_> {
             ToNode::Ping => self.answer(FromNode::Pong).await,
             ToNode::Submit { batch } if self.agent.is_some() => self.submit(batch).await,
             ToNode::Enrol { enrolment } if role == Role::Operator => self.enrol(enrolment).await,
+            ToNode::Declare { declaration } if role == Role::Operator => {
+                self.declare(declaration).await
+            }
+            ToNode::PlanPrune { days } if role == Role::Operator => self.plan_prune(days).await,
+            ToNode::Retention if role.may_read_records() => {
+                let status = retention(self.context);
+                self.answer(FromNode::Retention(status)).await
+            }
             ToNode::Record { agent, n } if role.may_read_records() => self.record(&agent, n).await,
             ToNode::Status if role.may_read_records() => self.status().await,
             ToNode::Cluster if role.may_read_records() => self.cluster().await,
@@ -271,7 +284,7 @@ impl Session<'_> {
     async fn enrol(&mut self, bytes: Vec<u8>) -> Result<(), SessionError> {
         let origin = &self.context.store.params().origin;
         let now = service::clock::now().seconds();
-        let enrolment = match enrol::check(&bytes, origin, &self.certificate, now) {
+        let enrolment = match operator::enrolment(&bytes, origin, &self.certificate, now) {
             Ok(enrolment) => enrolment,
             Err(error) => return self.refuse(RefusalCode::Invalid, error.to_string()).await,
         };
@@ -280,6 +293,53 @@ impl Session<'_> {
         self.tell(Command::Enrol { enrolment: Box::new(enrolment), reply }).await?;
         let answer = answered.await.map_err(|_| SessionError::Stopping)?;
         self.answer(answer).await
+    }
+
+    async fn declare(&mut self, bytes: Vec<u8>) -> Result<(), SessionError> {
+        let origin = &self.context.store.params().origin;
+        let now = service::clock::now().seconds();
+        let declaration = match operator::declaration(&bytes, origin, &self.certificate, now) {
+            Ok(declaration) => declaration,
+            Err(error) => return self.refuse(RefusalCode::Invalid, error.to_string()).await,
+        };
+        let (what, operator) = (declaration.matter.word(), self.identity.name.as_str());
+        tracing::info!(what, operator, "declaration");
+        let (reply, answered) = oneshot::channel();
+        self.tell(Command::Declare { declaration: Box::new(declaration), reply }).await?;
+        let answer = answered.await.map_err(|_| SessionError::Stopping)?;
+        self.answer(answer).await
+    }
+
+    async fn plan_prune(&mut self, days: u32) -> Result<(), SessionError> {
+        let context = self.context;
+        let problem = match context.retention {
+            None => {
+                "this node never gives entries up: its configuration has no [retention]".to_owned()
+            }
+            Some(kept) if days < kept => format!("this node keeps entries for {kept} days"),
+            Some(_) => String::new(),
+        };
+        if !problem.is_empty() {
+            return self.refuse(RefusalCode::Invalid, problem).await;
+        }
+        let (store, agents, tip) = (context.store.clone(), context.view.logs(), context.view.tip());
+        let now = service::clock::now();
+        let planned =
+            tokio::task::spawn_blocking(move || store.plan_prune(days, now, tip, &agents));
+        match planned.await.map_err(|_| SessionError::Stopping)? {
+            Ok(prune) => {
+                let mut matter = Vec::new();
+                Matter::Prune(prune).put(&mut matter);
+                self.answer(FromNode::PrunePlan { matter }).await
+            }
+            Err(error @ PlanError::Nothing(_)) => {
+                self.refuse(RefusalCode::NotFound, error.to_string()).await
+            }
+            Err(PlanError::Store(error)) => {
+                tracing::error!(%error, "what can be given up cannot be found out");
+                self.refuse(RefusalCode::Failed, error.to_string()).await
+            }
+        }
     }
 
     async fn record(&mut self, agent: &str, n: u64) -> Result<(), SessionError> {
@@ -310,6 +370,9 @@ impl Session<'_> {
             Ok(None) => {
                 let message = format!("agent '{name}' has {size} records here, counted from 0");
                 self.refuse(RefusalCode::NotFound, message).await
+            }
+            Err(error @ ReadError::Pruned(_)) => {
+                self.refuse(RefusalCode::NotFound, error.to_string()).await
             }
             Err(error) => {
                 tracing::error!(%error, agent = name, n, "a record cannot be read");
@@ -364,6 +427,16 @@ impl Session<'_> {
     async fn refuse(&self, code: RefusalCode, message: String) -> Result<(), SessionError> {
         self.context.metrics.refuse(label(code));
         self.answer(FromNode::Refused(Refusal { code, message, next: None })).await
+    }
+}
+
+fn retention(context: &Context) -> RetentionStatus {
+    let store = &context.store;
+    RetentionStatus {
+        days: context.retention,
+        dropped: store.dropped().0,
+        height: store.base().map(|kept| kept.base.header.height.0).unwrap_or_default(),
+        minimum_index: store.minimum_index().0,
     }
 }
 

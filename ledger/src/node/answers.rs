@@ -5,6 +5,8 @@ use crate::store::{BatchKey, BatchPlace, StoreReader, batch_receipt};
 use link::message::{FromNode, Refusal, RefusalCode};
 use record::{
     AgentName, Hash, TreeSize,
+    batch::SealedBatch,
+    declaration::Declaration,
     enrolment::Enrolment,
     merkle::{EntryIndex, range_proof},
 };
@@ -15,11 +17,13 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Those who wait for a receipt or for an enrolment.
+/// Those who wait for a receipt, an enrolment or a declaration.
 #[derive(Default)]
 pub(super) struct Answers {
     batches: BTreeMap<BatchKey, Reply>,
     enrolments: BTreeMap<AgentName, oneshot::Sender<FromNode>>,
+    /// By the digest.
+    declarations: BTreeMap<Hash, oneshot::Sender<FromNode>>,
     /// Durable blocks that somebody waits for, and that no quorum stands behind yet.
     unpublished: VecDeque<Box<Executed>>,
     /// Those who asked for a batch when it was durable already, but no quorum stood behind it.
@@ -31,7 +35,9 @@ impl Answers {
     pub(super) fn appended(&mut self, executed: Box<Executed>) {
         let waits = |placed| self.batches.contains_key(&BatchKey::of_placed(placed));
         let enrols = |(agent, _): &(AgentName, _)| self.enrolments.contains_key(agent);
-        if executed.placed.iter().any(waits) || executed.enrolled.iter().any(enrols) {
+        let declares = |(digest, _): &(Hash, _)| self.declarations.contains_key(digest);
+        let own = executed.enrolled.iter().any(enrols) || executed.declared.iter().any(declares);
+        if own || executed.placed.iter().any(waits) {
             self.unpublished.push_back(executed);
         }
     }
@@ -66,6 +72,18 @@ impl Answers {
                     let _ = reply.send(FromNode::Enrolled { index: index.0, already: false });
                 }
             }
+            for (digest, index) in &executed.declared {
+                if let Some(reply) = self.declarations.remove(digest) {
+                    let _ = reply.send(FromNode::Declared { index: index.0 });
+                }
+            }
+        }
+    }
+
+    /// A declaration will not be decided on.
+    pub(super) fn declined(&mut self, digest: &Hash, why: String) {
+        if let Some(reply) = self.declarations.remove(digest) {
+            let _ = reply.send(refused(RefusalCode::Invalid, why, None));
         }
     }
 
@@ -87,6 +105,9 @@ impl Node {
                 let _ = reply.send(self.replica.log_of(&agent).cloned());
             }
             Command::Enrol { enrolment, reply } => self.handle_enrolment(*enrolment, reply)?,
+            Command::Declare { declaration, reply } => {
+                self.handle_declaration(*declaration, reply)?;
+            }
             Command::Mend(mends) => self.handle_mends(mends)?,
             Command::IndexBroken(problem) => return Err(self.store.condemn_index(problem).into()),
             Command::Stop => self.stopping = true,
@@ -192,6 +213,30 @@ impl Node {
             }
             Err(error) => {
                 let _ = reply.send(busy(&error.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    fn handle_declaration(
+        &mut self,
+        declaration: Declaration,
+        reply: oneshot::Sender<FromNode>,
+    ) -> Result<(), NodeError> {
+        if !self.view.accepting() {
+            let _ = reply.send(busy("the node's disk is full"));
+            return Ok(());
+        }
+        let digest = SealedBatch::digest(&declaration.encode());
+        let now = self.now();
+        match self.replica.handle_declaration(now, declaration)? {
+            Ok(()) => {
+                self.answers.declarations.insert(digest, reply);
+            }
+            Err(why) => {
+                let _ = reply.send(refused(RefusalCode::Invalid, why, None));
             }
         }
         Ok(())

@@ -38,6 +38,15 @@ impl Node {
                     self.mending.missing.extend(range.clone().take(room).map(Height));
                 }
                 Mend::Blocks(_) => {}
+                Mend::Chunk(chunk) => {
+                    if let Some(kept) = self.store.reader().base() {
+                        self.replica.want_chunks(&kept.base, [*chunk]);
+                    }
+                }
+                Mend::Base if self.store.reader().base().is_none() => {
+                    let digest = self.replica.state().pruned.as_ref().map(|p| p.prune.base);
+                    digest.into_iter().for_each(|digest| self.replica.want_base(digest));
+                }
                 other => {
                     self.while_full(|node| node.store.mend(other).map(drop))?;
                     self.note_mended(kind(other), 1);
@@ -121,7 +130,8 @@ fn kind(mend: &Mend) -> &'static str {
     match mend {
         Mend::Blocks(_) => "block",
         Mend::Segment(_) => "segment",
-        Mend::Leaves { .. } | Mend::Upper { .. } => "tree",
+        Mend::Leaves { .. } | Mend::Upper { .. } | Mend::Chunk(_) => "tree",
+        Mend::Base => "base",
         Mend::Index { .. } => "index",
     }
 }

@@ -9,6 +9,7 @@
 mod answers;
 mod mend;
 mod outputs;
+mod prune;
 mod report;
 mod votelog;
 
@@ -22,7 +23,10 @@ use crate::{
 };
 use answers::Answers;
 use link::message::FromNode;
-use record::{AgentName, Checkpoint, Hash, NodeName, enrolment::Enrolment, note::SignedNote};
+use record::{
+    AgentName, Checkpoint, Hash, NodeName, declaration::Declaration, enrolment::Enrolment,
+    note::SignedNote,
+};
 use replica::{EngineError, Message, Now, Pending, Replica, Ticks};
 use service::signals::Shutdown;
 use std::{
@@ -79,6 +83,13 @@ pub enum Command {
     Enrol {
         /// The enrolment.
         enrolment: Box<Enrolment>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<FromNode>,
+    },
+    /// Put a declaration into the ledger, its operator's signature verified.
+    Declare {
+        /// The declaration.
+        declaration: Box<Declaration>,
         /// Where the answer goes.
         reply: oneshot::Sender<FromNode>,
     },
@@ -176,6 +187,7 @@ pub struct Node {
     commands: mpsc::Receiver<Command>,
     answers: Answers,
     mending: mend::Mending,
+    pruning: prune::Pruning,
     /// What was logged of nodes that do what they should not.
     faults: report::Faults,
     /// The versions of the nodes that are connected.
@@ -219,6 +231,7 @@ impl Node {
             commands,
             answers: Answers::default(),
             mending: mend::Mending::default(),
+            pruning: prune::Pruning::default(),
             faults: report::Faults::default(),
             versions: BTreeMap::new(),
             begun,
@@ -244,6 +257,7 @@ impl Node {
             }
             self.mend_blocks()?;
             self.carry_out()?;
+            self.prune_if_due()?;
             self.flush_if_due(false)?;
         }
         self.flush_if_due(true)

@@ -26,6 +26,14 @@ impl Node {
                 Output::ServeBlocks { to, from } => self.serve_blocks(to, from),
                 Output::Mended { height, bytes } => self.handle_mended(height, &bytes),
                 Output::Dropped(pending) => self.answers.dropped(&pending),
+                Output::Declined { digest, why } => self.answers.declined(&digest, why),
+                Output::ServeBase { to, digest, offset } => self.serve_base(to, digest, offset),
+                Output::ServeLeaves { to, chunk } => self.serve_leaves(to, chunk),
+                Output::Base { base, encoded, begins } => {
+                    self.handle_base(base, &encoded, begins)?;
+                }
+                Output::Leaves { chunk, leaves } => self.handle_leaves(chunk, &leaves)?,
+                Output::Rebase(_) => self.rebase()?,
                 Output::Event(event) => self.handle_news(event)?,
             }
         }
@@ -46,7 +54,7 @@ impl Node {
         })?)
     }
 
-    fn send(&self, to: Option<NodeIndex>, message: &Message) {
+    pub(super) fn send(&self, to: Option<NodeIndex>, message: &Message) {
         let Some(outlets) = &self.links.outlets else { return };
         let lane = if message.is_bulk() { Lane::Bulk } else { Lane::Control };
         let frame = Bytes::from(message.encode());
@@ -66,7 +74,7 @@ impl Node {
     fn append(&mut self, executed: Box<Executed>) -> Result<(), NodeError> {
         let begun = Instant::now();
         self.while_full(|node| node.store.append(&executed))?;
-        self.while_full(|node| node.store.record(&executed))?;
+        self.while_full(|node| node.store.record(&executed, node.replica.state()))?;
         if let Some(votes) = &mut self.votes {
             votes.release()?;
         }
@@ -98,6 +106,10 @@ impl Node {
     fn serve_blocks(&self, to: NodeIndex, from: Height) {
         let Some(outlets) = &self.links.outlets else { return };
         let peer = &self.replica.members().get(to).name;
+        if self.serve_pruned(peer, from) {
+            outlets.send(peer, Lane::Bulk, Message::Served.encode().into());
+            return;
+        }
         let (reader, tip) = (self.store.reader(), self.replica.state().height);
         let mut sent = 0;
         let last = tip.0.min(from.0.saturating_add(SERVED_BLOCKS - 1));

@@ -58,6 +58,15 @@ impl Node {
                     tracing::error!(peer, problem, since, "a proposal was not voted for");
                 }
             }
+            Event::Disagreed { peer, word, problem } => {
+                let peer = self.name(peer);
+                tracing::warn!(
+                    peer,
+                    declaration = word,
+                    problem,
+                    "this node does not agree to what an operator declared"
+                );
+            }
             Event::Equivocation(equivocation) => {
                 let (kind, culprit) = (equivocation.kind.as_str(), equivocation.culprit.as_str());
                 self.metrics.equivocation(kind);

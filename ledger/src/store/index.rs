@@ -5,29 +5,33 @@
 
 use super::StoreError;
 use record::{
-    AgentName, Hash, TreeSize, UnixMillis, UnixSeconds,
+    AgentName, Hash, UnixMillis, UnixSeconds,
     batch::{LogState, SealedBatch},
     block::Height,
     bytes::Reader,
     crypto::PublicKey,
+    declaration::Matter,
     equivocation::EquivocationKind,
     merkle::{EntryIndex, Frontier},
 };
-use replica::{BlockHeader, Conviction, Executed, LedgerState, Placed, entries::Places};
+use replica::{
+    Base, BlockHeader, Conviction, Executed, LedgerState, Placed, Pruned, entries::Places,
+};
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs::File,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 const STATE: &[u8] = b"s";
 const AGENT: u8 = b'a';
 const BLOCK: u8 = b'b';
 const BATCH: u8 = b'p';
 const ENROLMENT: u8 = b'e';
 const CONVICTED: u8 = b'c';
+const KEPT: u8 = b'k';
 
 /// Page cache; the tree is small and mostly appended to.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -54,6 +58,13 @@ impl BatchKey {
             count: batch.count,
             sealed: batch.seal.time,
         }
+    }
+
+    /// A batch that stands there.
+    pub fn placed(self, place: &BatchPlace) -> Placed {
+        let (first, digest) = (place.first, place.digest);
+        let BatchKey { agent, start, count, sealed } = self;
+        Placed { agent, start, count, digest, sealed, first }
     }
 
     /// The key of a batch that came to stand in a block.
@@ -131,18 +142,31 @@ impl Index {
         Some(state)
     }
 
-    /// Adds a block.
-    pub fn record(&self, executed: &Executed) -> Result<(), StoreError> {
+    /// Adds a block that was executed on top of `before`.
+    pub fn record(&self, executed: &Executed, before: &LedgerState) -> Result<(), StoreError> {
         let header = &executed.block.header;
         let mut write = sled::Batch::default();
-        write.insert(STATE, encode_state(header.height, header.id(), header.time, &executed.after));
+        let newest = Newest {
+            height: header.height,
+            id: header.id(),
+            time: header.time,
+            tree: &executed.after,
+            declared: executed.declared_at.unwrap_or(before.declared),
+            pruned: executed.pruned.as_ref().or(before.pruned.as_ref()),
+        };
+        write.insert(STATE, newest.encode());
         for (name, log) in &executed.agents {
             write.insert(agent_key(name), encode_log(log));
         }
         for conviction in &executed.convicted {
-            write.insert(conviction_key(conviction), &header.height.0.to_be_bytes());
+            write.insert(conviction_key(conviction), &[]);
         }
-        for (key, value) in positions(header, &executed.enrolled, &executed.placed) {
+        let places = Places {
+            enrolled: executed.enrolled.clone(),
+            placed: executed.placed.clone(),
+            kept: executed.kept.clone(),
+        };
+        for (key, value) in positions(header, &places) {
             write.insert(key, value);
         }
         Ok(self.db.apply_batch(write)?)
@@ -152,7 +176,7 @@ impl Index {
     /// Answers how many of these places it did not know, or knew otherwise.
     pub fn note(&self, header: &BlockHeader, places: &Places) -> Result<u64, StoreError> {
         let mut mended = 0;
-        for (key, value) in positions(header, &places.enrolled, &places.placed) {
+        for (key, value) in positions(header, places) {
             let before = self.db.insert(key, value.as_slice())?;
             mended += u64::from(before.is_none_or(|before| before != value));
         }
@@ -162,7 +186,7 @@ impl Index {
     /// How many of the places of a block's bodies it does not know, or knows otherwise.
     pub fn unknown(&self, header: &BlockHeader, places: &Places) -> Result<u64, StoreError> {
         let mut unknown = 0;
-        for (key, value) in positions(header, &places.enrolled, &places.placed) {
+        for (key, value) in positions(header, places) {
             unknown += u64::from(self.db.get(key)?.is_none_or(|known| known != value));
         }
         Ok(unknown)
@@ -174,10 +198,9 @@ impl Index {
             self.db.insert(agent_key(name), encode_log(log))?;
         }
         for conviction in &state.convicted {
-            self.db.insert(conviction_key(conviction), &state.height.0.to_be_bytes())?;
+            self.db.insert(conviction_key(conviction), &[])?;
         }
-        let encoded = encode_state(state.height, state.parent, state.time, &state.tree);
-        self.db.insert(STATE, encoded)?;
+        self.db.insert(STATE, Newest::of(state).encode())?;
         self.flush()
     }
 
@@ -222,6 +245,67 @@ impl Index {
         Ok(<[u8; 8]>::try_from(&value[..]).ok().map(|bytes| Height(u64::from_be_bytes(bytes))))
     }
 
+    /// Adds what a base says about blocks that were given up. Repeating it changes nothing.
+    pub fn note_base(&self, base: &Base) -> Result<(), StoreError> {
+        for (agent, index) in base.enrolled() {
+            self.db.insert(enrolment_key(&agent), &index.0.to_be_bytes())?;
+        }
+        for placed in base.agents.values().flat_map(|log| &log.newest) {
+            let key = batch_key(&BatchKey::of_placed(placed));
+            // Where exactly in what is gone does not matter any more.
+            self.db.insert(key, encode_place(base.header.height, 0, placed))?;
+        }
+        Ok(())
+    }
+
+    /// Where the entries in front of `size` stand that are never given up, as far as their blocks were noted.
+    pub fn kept(&self, range: Range<EntryIndex>) -> Result<Vec<EntryIndex>, StoreError> {
+        let keys = self.db.range(kept_key(range.start)..kept_key(range.end)).keys();
+        let decode = |key: sled::IVec| {
+            let bytes = <[u8; 8]>::try_from(&key[1..]).unwrap_or_default();
+            EntryIndex(u64::from_be_bytes(bytes))
+        };
+        keys.map(|key| Ok(decode(key?))).collect()
+    }
+
+    /// The newest batches of `agent`, at most `count`, in blocks up to `height`, the oldest first. Batches of one agent
+    /// stand in the order of their keys, so that the last of them is found by bisection.
+    pub fn newest_until(
+        &self,
+        agent: &AgentName,
+        height: Height,
+        count: usize,
+    ) -> Result<Vec<(BatchKey, BatchPlace)>, StoreError> {
+        let key = |start, count, sealed| {
+            let (start, sealed) = (EntryIndex(start), UnixSeconds(sealed));
+            batch_key(&BatchKey { agent: agent.clone(), start, count, sealed })
+        };
+        let prefix_end = key(u64::MAX, u32::MAX, u64::MAX);
+        let is_old = |from: Vec<u8>| -> Result<bool, StoreError> {
+            let Some(found) = self.db.range(from..=prefix_end.clone()).next() else {
+                return Ok(false);
+            };
+            Ok(decode_place(&found?.1).is_some_and(|place| place.height <= height))
+        };
+        if !is_old(key(0, 0, 0))? {
+            return Ok(vec![]);
+        }
+        let start = last_true(|start| is_old(key(start, 0, 0)))?;
+        let sealed = last_true(|sealed| is_old(key(start, 0, sealed)))?;
+        // The last one is the first key from there on.
+        let Some(last) = self.db.range(key(start, 0, sealed)..=prefix_end).next() else {
+            return Ok(vec![]);
+        };
+        let (last, _) = last?;
+        let mut newest = Vec::new();
+        for item in self.db.range(key(0, 0, 0)..=last.to_vec()).rev().take(count) {
+            let (key, value) = item?;
+            newest.extend(decode_batch_key(agent, &key).zip(decode_place(&value)));
+        }
+        newest.reverse();
+        Ok(newest)
+    }
+
     /// Brings everything to the disk; sled's own flush is no fsync.
     pub fn flush(&self) -> Result<(), StoreError> {
         self.db.flush()?;
@@ -231,24 +315,36 @@ impl Index {
     }
 }
 
+/// The largest number for which `holds`, which holds for 0 and never again once it does not.
+fn last_true(mut holds: impl FnMut(u64) -> Result<bool, StoreError>) -> Result<u64, StoreError> {
+    let (mut low, mut high) = (0, u64::MAX);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        if holds(middle)? { low = middle } else { high = middle - 1 }
+    }
+    Ok(low)
+}
+
 /// The keys and values that say where a block's bodies stand.
-fn positions(
-    header: &BlockHeader,
-    enrolled: &[(AgentName, EntryIndex)],
-    placed: &[Placed],
-) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn positions(header: &BlockHeader, places: &Places) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut out = vec![(block_key(header.first), header.height.0.to_be_bytes().to_vec())];
-    out.extend(
-        enrolled.iter().map(|(name, index)| (enrolment_key(name), index.0.to_be_bytes().to_vec())),
-    );
-    for (nth, placed) in placed.iter().enumerate() {
-        let mut value = header.height.0.to_be_bytes().to_vec();
-        value.extend_from_slice(&(nth as u32).to_be_bytes());
-        value.extend_from_slice(&placed.first.0.to_be_bytes());
-        value.extend_from_slice(&placed.digest.0);
-        out.push((batch_key(&BatchKey::of_placed(placed)), value));
+    let height = header.height.0.to_be_bytes();
+    let enrolled = places.enrolled.iter();
+    out.extend(enrolled.map(|(name, at)| (enrolment_key(name), at.0.to_be_bytes().to_vec())));
+    out.extend(places.kept.iter().map(|index| (kept_key(*index), height.to_vec())));
+    for (nth, placed) in (0..).zip(&places.placed) {
+        let key = batch_key(&BatchKey::of_placed(placed));
+        out.push((key, encode_place(header.height, nth, placed)));
     }
     out
+}
+
+fn encode_place(height: Height, nth: u32, placed: &Placed) -> Vec<u8> {
+    let mut value = height.0.to_be_bytes().to_vec();
+    value.extend_from_slice(&nth.to_be_bytes());
+    value.extend_from_slice(&placed.first.0.to_be_bytes());
+    value.extend_from_slice(&placed.digest.0);
+    value
 }
 
 fn agent_key(agent: &AgentName) -> Vec<u8> {
@@ -266,6 +362,10 @@ fn conviction_key((culprit, kind): &Conviction) -> Vec<u8> {
 fn decode_conviction(key: &[u8]) -> Option<Conviction> {
     let (culprit, kind) = std::str::from_utf8(&key[1..]).ok()?.split_once('\0')?;
     Some((culprit.parse().ok()?, EquivocationKind::from_word(kind)?))
+}
+
+fn kept_key(index: EntryIndex) -> Vec<u8> {
+    [&[KEPT], &index.0.to_be_bytes()[..]].concat()
 }
 
 fn block_key(first: EntryIndex) -> Vec<u8> {
@@ -306,13 +406,41 @@ fn decode_place(value: &[u8]) -> Option<BatchPlace> {
     reader.finish().ok().map(|()| place)
 }
 
-fn encode_state(height: Height, id: Hash, time: UnixMillis, tree: &Frontier) -> Vec<u8> {
-    let mut out = vec![VERSION];
-    out.extend_from_slice(&height.0.to_be_bytes());
-    out.extend_from_slice(&id.0);
-    out.extend_from_slice(&time.0.to_be_bytes());
-    tree.put(&mut out);
-    out
+/// The state but for agents and convictions, which have keys of their own.
+struct Newest<'a> {
+    height: Height,
+    id: Hash,
+    time: UnixMillis,
+    tree: &'a Frontier,
+    declared: UnixSeconds,
+    pruned: Option<&'a Pruned>,
+}
+
+impl<'a> Newest<'a> {
+    fn of(state: &'a LedgerState) -> Self {
+        Newest {
+            height: state.height,
+            id: state.parent,
+            time: state.time,
+            tree: &state.tree,
+            declared: state.declared,
+            pruned: state.pruned.as_ref(),
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&self.height.0.to_be_bytes());
+        out.extend_from_slice(&self.id.0);
+        out.extend_from_slice(&self.time.0.to_be_bytes());
+        self.tree.put(&mut out);
+        out.extend_from_slice(&self.declared.0.to_be_bytes());
+        if let Some(Pruned { prune, index }) = self.pruned {
+            out.extend_from_slice(&index.0.to_be_bytes());
+            Matter::Prune(prune.clone()).put(&mut out);
+        }
+        out
+    }
 }
 
 fn decode_state(bytes: &[u8]) -> Option<LedgerState> {
@@ -320,14 +448,19 @@ fn decode_state(bytes: &[u8]) -> Option<LedgerState> {
     if reader.u8().ok()? != VERSION {
         return None;
     }
-    let state = LedgerState {
+    let mut state = LedgerState {
         height: Height(reader.u64().ok()?),
         parent: Hash(reader.array().ok()?),
         time: UnixMillis(reader.u64().ok()?),
         tree: Frontier::take(&mut reader).ok()?,
-        agents: BTreeMap::new(),
-        convicted: BTreeSet::new(),
+        declared: UnixSeconds(reader.u64().ok()?),
+        ..LedgerState::genesis()
     };
+    if reader.left() > 0 {
+        let index = EntryIndex(reader.u64().ok()?);
+        let Matter::Prune(prune) = Matter::take(&mut reader).ok()? else { return None };
+        state.pruned = Some(Pruned { prune, index });
+    }
     reader.finish().ok().map(|()| state)
 }
 

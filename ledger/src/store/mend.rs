@@ -9,14 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 const PIECE: usize = 16 << 20;
 
 impl Store {
-    /// Mends the tree files or the index. Answers whether something was written; blocks are for
-    /// [`Store::put_back`].
+    /// Mends the tree files, the index or the base. Answers whether something was written; blocks are for
+    /// [`Store::put_back`], chunks of leaves for [`Store::put_leaves`].
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn mend(&mut self, mend: &Mend) -> Result<bool, StoreError> {
         match mend {
-            Mend::Blocks(_) => return Ok(false),
+            Mend::Blocks(_) | Mend::Chunk(_) => return Ok(false),
+            Mend::Base => match self.base.get() {
+                Some(kept) => self.keep_base(kept)?,
+                None => return Ok(false),
+            },
             Mend::Segment(first) => return self.clean(*first),
             Mend::Leaves { start, hashes } => self.tree.overwrite(0, *start, hashes)?,
             Mend::Upper { file, index, hash } => self.tree.overwrite(*file, *index, &[*hash])?,
@@ -35,7 +39,10 @@ impl Store {
         given: &BTreeMap<Height, Vec<u8>>,
     ) -> Result<BTreeSet<Height>, StoreError> {
         let reader = self.blocks.reader();
-        let mut placed = self.put_back_front(given, reader.first_seq())?;
+        let floor = self.base.get().map(|kept| kept.base.header.height.0).unwrap_or_default();
+        let first = reader.first_seq();
+        let mut placed =
+            if first.0 > floor { self.put_back_front(given, first)? } else { BTreeSet::new() };
         for extent in reader.segments() {
             let heights = height_of(extent.first)..height_of(extent.last);
             if given.range(heights).next().is_none() {

@@ -8,26 +8,35 @@
 //! DIR/blocks/        the block log (crate `journal`), record k is block k + 1
 //! DIR/tree/level-0   leaf hashes, 32 bytes each; level-k: roots of full tiles of level k - 1
 //! DIR/index/         sled
+//! DIR/base           what is kept of blocks that were given up
 //! DIR/checkpoint     the newest signed checkpoint as of the last flush, for audits of the store
 //! ```
 
+mod base;
 pub mod check;
 mod index;
 mod mend;
 mod open;
+mod prune;
 mod reader;
 mod rebuild;
 mod tree;
 
+pub use base::Agents;
+pub use base::{
+    Found as FoundBase, Kept, decode as decode_base, path as base_path, read as read_base,
+    write as write_base,
+};
 pub use index::{BatchKey, BatchPlace, Index};
 pub use open::{Opened, Options};
+pub use prune::PlanError;
 pub(crate) use reader::batch_receipt;
 pub use reader::{ReadError, StoreReader};
 pub use tree::{TreeFiles, TreeReader};
 
 use journal::{Journal, Seq};
 use record::{block::Height, note::SignedNote};
-use replica::Executed;
+use replica::{Executed, LedgerState, Params};
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
@@ -76,6 +85,12 @@ pub enum StoreError {
         /// What was signed for.
         signed: String,
     },
+    /// The tree files.
+    #[error("the tree files: {problem}")]
+    Tree {
+        /// What is wrong.
+        problem: String,
+    },
     /// A block that does not decode or execute.
     #[error("block {height} of the block log is not valid: {problem}. Was the store altered?")]
     Block {
@@ -105,6 +120,15 @@ impl StoreError {
         move |source| StoreError::Io { path, source }
     }
 
+    /// True if something in the store is not as it should be, which the scrub may mend; false if the machine refuses.
+    pub fn is_of_content(&self) -> bool {
+        match self {
+            StoreError::Journal(error) => matches!(error, journal::Error::Damaged(_)),
+            StoreError::Damaged { .. } | StoreError::Block { .. } | StoreError::Tree { .. } => true,
+            _ => false,
+        }
+    }
+
     /// True if the disk is full: what failed may be tried again once there is space.
     pub fn is_full(&self) -> bool {
         match self {
@@ -129,6 +153,8 @@ pub struct Store {
     blocks: Journal,
     tree: TreeFiles,
     index: Index,
+    params: Params,
+    base: base::Shared,
     reader: Arc<StoreReader>,
 }
 
@@ -162,10 +188,14 @@ impl Store {
         Ok(())
     }
 
-    /// Adds a durable block to the tree and the index. If the disk is full the call can be repeated.
-    pub fn record(&mut self, executed: &Executed) -> Result<(), StoreError> {
+    /// Adds a durable block, which was executed on top of `before`, to the tree and the index. If the disk is full
+    /// the call can be repeated.
+    pub fn record(&mut self, executed: &Executed, before: &LedgerState) -> Result<(), StoreError> {
         self.tree.append(&executed.tree)?;
-        self.index.record(executed)?;
+        self.index.record(executed, before)?;
+        if let Some(pruned) = &executed.pruned {
+            self.reader.set_dropped(pruned.prune.size());
+        }
         Ok(())
     }
 

@@ -1,10 +1,10 @@
 //! Opening a store: what is derived is brought in line with the block log.
 
 use super::{
-    CONDEMNED, Index, Store, StoreError, StoreReader, TreeFiles,
-    rebuild::{self, Progress, has_root, read_block},
+    CONDEMNED, FoundBase, Index, Kept, Store, StoreError, StoreReader, TreeFiles,
+    rebuild::{self, Floor, Progress, Tip, has_root, read_block},
 };
-use journal::{Journal, Look};
+use journal::{Journal, Look, Seq};
 use record::{
     Checkpoint, TreeSize,
     batch::Codec,
@@ -12,7 +12,7 @@ use record::{
     merkle::Frontier,
     note::{SignedNote, VerifierKey},
 };
-use replica::{Block, BlockHeader, LedgerState, Params, execute::replay};
+use replica::{Base, Block, LedgerState, Params, execute::replay};
 use std::{path::Path, sync::Arc};
 
 /// How a store is opened.
@@ -47,6 +47,8 @@ pub struct Opened {
     pub replayed: u64,
     /// True if the index was made again.
     pub remade_index: bool,
+    /// True if what is kept of pruned blocks is damaged or gone: other nodes have it.
+    pub lost_base: bool,
     /// The newest checkpoint that a quorum was known to stand behind at the last flush.
     pub published: Option<SignedNote>,
 }
@@ -62,21 +64,38 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> 
         look: Look::Last,
         ..journal::Options::default()
     };
-    let (blocks, recovery) = Journal::open(dir.join("blocks"), journal_options)?;
+    let (mut blocks, recovery) = Journal::open(dir.join("blocks"), journal_options)?;
     if let Some(torn) = &recovery.torn {
         tracing::info!(?torn, "cut off the incomplete end of the block log");
     }
     let signed = read_signed(dir, options)?;
+    let base = open_base(dir, &mut blocks)?;
     let Derived { tree, index, state, remade_index } =
-        open_derived(dir, options, &blocks, signed.as_ref())?;
+        open_derived(dir, options, &blocks, signed.as_ref(), base.as_ref())?;
+    let shared = super::base::Shared::default();
+    shared.set(base);
     let reader = Arc::new(StoreReader::new(
         options.params.clone(),
         blocks.reader(),
         tree.reader(),
         index.clone(),
+        shared.clone(),
+        state.dropped().max(shared.get().map(|kept| kept.base.header.size).unwrap_or_default()),
     ));
-    let mut store = Store { dir: dir.to_owned(), blocks, tree, index, reader };
-    let (state, replayed) = catch_up(&mut store, &options.params, state)?;
+    let (dir, params) = (dir.to_owned(), options.params.clone());
+    let mut store = Store { dir, blocks, tree, index, params, base: shared, reader };
+    let (state, replayed) = catch_up(&mut store, state)?;
+    let lost_base = store.lacks_base(&state);
+    if lost_base {
+        tracing::error!(
+            "what is kept of pruned blocks is damaged or gone: it must come from other nodes or a backup"
+        );
+    } else if let Err(error) = store.prune(&state) {
+        if !error.is_of_content() {
+            return Err(error);
+        }
+        tracing::error!(%error, "what was decided to be given up cannot be given up yet");
+    }
     let published = match signed {
         Some((signed, _)) if options.may_be_behind && state.tree.size() < signed.size => None,
         Some((signed, note)) => {
@@ -85,7 +104,27 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> 
         }
         None => None,
     };
-    Ok(Opened { store, state, replayed, remade_index, published })
+    Ok(Opened { store, state, replayed, remade_index, lost_base, published })
+}
+
+/// The base, if there is one. What a crash kept it from removing goes now.
+fn open_base(dir: &Path, blocks: &mut Journal) -> Result<Option<Kept>, StoreError> {
+    match super::base::read(dir)? {
+        FoundBase::Nothing => Ok(None),
+        FoundBase::Damaged { path, problem } => {
+            tracing::error!(path = %path.display(), problem, "damaged: what is kept of pruned blocks");
+            Ok(None)
+        }
+        FoundBase::Base(kept) => {
+            let end = Seq(kept.base.header.height.0);
+            if blocks.next_seq() < end {
+                blocks.skip_to(end)?;
+            } else {
+                blocks.release(end)?;
+            }
+            Ok(Some(kept))
+        }
+    }
 }
 
 /// The newest checkpoint that was kept, with its note. Up to its size the tree files are on the disk.
@@ -140,6 +179,7 @@ fn open_derived(
     options: &Options,
     blocks: &Journal,
     signed: Option<&Signed>,
+    base: Option<&Kept>,
 ) -> Result<Derived, StoreError> {
     let (tree_dir, index_dir) = (dir.join("tree"), dir.join("index"));
     let params = &options.params;
@@ -150,6 +190,7 @@ fn open_derived(
         std::fs::remove_file(&condemned).map_err(StoreError::io(&condemned))?;
     }
     let mut tree = TreeFiles::open(&tree_dir)?;
+    let base = base.map(|kept| &*kept.base);
     let on_disk = signed.map_or(TreeSize(0), |(signed, _)| signed.size);
     match Index::open(&index_dir) {
         Ok(index) => match index.state() {
@@ -160,17 +201,17 @@ fn open_derived(
                     signed: format!("block {}", state.height),
                 });
             }
-            Some(state) if names_newest(&state, blocks) => {
-                let newest = read_block(&blocks.reader(), state.height)?.header;
+            Some(state) if is_known(&state, blocks, base) => {
+                let (height, size, root) = (state.height, state.tree.size(), state.tree.root());
+                let newest = Tip { height, size, root };
+                let floor = floor(&state, blocks, base)?;
                 // Whatever of the tree is not known to be on the disk is hashed again.
-                let trusted =
-                    if has_root(&tree, newest.size, newest.root) { on_disk } else { TreeSize(0) };
-                let frontier =
-                    rebuild::tree(&blocks.reader(), params, &mut tree, &newest, trusted)?;
+                let trusted = if has_root(&tree, size, root) { on_disk } else { TreeSize(0) };
+                let frontier = agreed_tree(params, blocks, &mut tree, &newest, &floor, trusted)?;
                 let state = LedgerState { tree: frontier, ..state };
                 return Ok(Derived { tree, index, state, remade_index: false });
             }
-            None if blocks.next_seq() == journal::Seq(0) => {
+            None if blocks.next_seq() == Seq(0) => {
                 tree.truncate(TreeSize(0))?;
                 let state = LedgerState::genesis();
                 return Ok(Derived { tree, index, state, remade_index: false });
@@ -181,9 +222,10 @@ fn open_derived(
     }
     remove_index(&index_dir)?;
     let index = Index::open(&index_dir)?;
-    let (mut state, newest) = rebuild::index(&blocks.reader(), params, &index)?;
+    let (mut state, newest) = rebuild::index(&blocks.reader(), params, &index, base)?;
     if let Some(newest) = newest {
-        state.tree = agreed_tree(params, blocks, &mut tree, &newest, on_disk)?;
+        let floor = floor(&state, blocks, base)?;
+        state.tree = agreed_tree(params, blocks, &mut tree, &newest, &floor, on_disk)?;
     }
     index.set_state(&state)?;
     Ok(Derived { tree, index, state, remade_index: true })
@@ -199,32 +241,64 @@ fn agreed_tree(
     params: &Params,
     blocks: &Journal,
     tree: &mut TreeFiles,
-    newest: &BlockHeader,
+    newest: &Tip,
+    floor: &Floor,
     on_disk: TreeSize,
 ) -> Result<Frontier, StoreError> {
     let reader = blocks.reader();
-    let frontier = rebuild::tree(&reader, params, tree, newest, on_disk)?;
+    let frontier = rebuild::tree(&reader, params, tree, newest, floor, on_disk)?;
     if has_root(tree, newest.size, newest.root) {
         return Ok(frontier);
     }
     tracing::warn!("the tree files do not lead to the newest root: making them again");
-    rebuild::tree(&reader, params, tree, newest, TreeSize(0))
+    let frontier = rebuild::tree(&reader, params, tree, newest, floor, TreeSize(0))?;
+    if has_root(tree, newest.size, newest.root) {
+        return Ok(frontier);
+    }
+    Err(StoreError::Damaged {
+        damage: format!(
+            "the tree files hold other hashes than entries in front of {} had, which were given up, so that the hashes \
+             cannot be made again",
+            floor.frontier.size()
+        ),
+    })
 }
 
-/// True if the state is the one after a block of this block log.
-fn names_newest(state: &LedgerState, blocks: &Journal) -> bool {
+/// Where the block log begins that the tree can be made from.
+fn floor(state: &LedgerState, blocks: &Journal, base: Option<&Base>) -> Result<Floor, StoreError> {
+    let first = blocks.first_seq().0;
+    let declared = state.pruned.as_ref().map(|pruned| &pruned.prune);
+    let floor = match (base, declared) {
+        (Some(base), _) if first <= base.header.height.0 => {
+            Floor { height: base.header.height, frontier: base.frontier.clone() }
+        }
+        // The base was lost.
+        (_, Some(prune)) if first > 0 => {
+            Floor { height: prune.height, frontier: prune.frontier.clone() }
+        }
+        _ => Floor::default(),
+    };
+    if first > floor.height.0 {
+        return Err(rebuild::no_front(&blocks.reader()));
+    }
+    Ok(floor)
+}
+
+/// True if the state is the one after a block of this block log, or right behind those that were given up.
+fn is_known(state: &LedgerState, blocks: &Journal, base: Option<&Base>) -> bool {
     let Some(height) = state.height.0.checked_sub(1) else { return false };
-    let newest = blocks.reader().read(journal::Seq(height)).ok();
-    newest
-        .and_then(|bytes| Block::decode(&bytes).ok())
-        .is_some_and(|block| block.header.id() == state.parent)
+    let behind =
+        |base: &Base| base.header.height == state.height && base.header.id() == state.parent;
+    let newest = || blocks.reader().read(Seq(height)).ok();
+    let is_newest = || {
+        newest()
+            .and_then(|bytes| Block::decode(&bytes).ok())
+            .is_some_and(|block| block.header.id() == state.parent)
+    };
+    base.is_some_and(behind) || is_newest()
 }
 
-fn catch_up(
-    store: &mut Store,
-    params: &Params,
-    mut state: LedgerState,
-) -> Result<(LedgerState, u64), StoreError> {
+fn catch_up(store: &mut Store, mut state: LedgerState) -> Result<(LedgerState, u64), StoreError> {
     let (mut codec, from) = (Codec::default(), state.height.0);
     let behind = store.blocks.next_seq().0 - from;
     let reader = store.blocks.reader();
@@ -234,8 +308,8 @@ fn catch_up(
         let block = read_block(&reader, height)?;
         let wrong = |problem: String| StoreError::Block { height, problem };
         let executed =
-            replay(params, &state, block, &mut codec).map_err(|error| wrong(error.to_string()))?;
-        store.record(&executed)?;
+            replay(&store.params, &state, block, &mut codec).map_err(|e| wrong(e.to_string()))?;
+        store.record(&executed, &state)?;
         executed.apply(&mut state);
     }
     Ok((state, behind))

@@ -1,6 +1,10 @@
 //! Reading a store: entries by index, records with their proofs, tiles.
 
-use super::{BatchKey, BatchPlace, Index, StoreError, TreeReader, seq_of};
+use super::{
+    BatchKey, BatchPlace, Index, StoreError, TreeReader,
+    base::{self, Kept},
+    seq_of,
+};
 use link::message::{BatchReceipt, RecordEvidence};
 use record::{
     AgentName, Checkpoint, Hash, TreeSize,
@@ -12,8 +16,11 @@ use record::{
     proof::TlogProof,
     seal::agent_vkey,
 };
-use replica::{Block, BlockTree, Params, entries::for_each_entry};
-use std::io;
+use replica::{Block, BlockTree, CHUNK, Params, entries::for_each_entry};
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// Something cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +31,14 @@ pub enum ReadError {
     /// The tree files.
     #[error("the tree files: {0}")]
     Tree(#[from] io::Error),
+    /// Entries that are not kept any more.
+    #[error(
+        "entries up to {0} were given up, as an operator declared and the nodes agreed: only their hashes are kept"
+    )]
+    Pruned(TreeSize),
+    /// The base is missing.
+    #[error("this node lost what is kept of pruned blocks, and waits for it from the other nodes")]
+    Base,
     /// A block or batch in the log does not decode.
     #[error("block {0} of the block log cannot be decoded")]
     Block(Height),
@@ -41,6 +56,9 @@ pub struct StoreReader {
     blocks: journal::Reader,
     tree: TreeReader,
     index: Index,
+    base: base::Shared,
+    /// How many entries were given up.
+    dropped: AtomicU64,
 }
 
 impl StoreReader {
@@ -49,8 +67,36 @@ impl StoreReader {
         blocks: journal::Reader,
         tree: TreeReader,
         index: Index,
+        base: base::Shared,
+        dropped: TreeSize,
     ) -> Self {
-        StoreReader { params, blocks, tree, index }
+        StoreReader { params, blocks, tree, index, base, dropped: AtomicU64::new(dropped.0) }
+    }
+
+    /// How many entries were given up, from the first one on.
+    pub fn dropped(&self) -> TreeSize {
+        TreeSize(self.dropped.load(Ordering::Acquire))
+    }
+
+    /// The minimum index (C2SP tlog-tiles): entry bundles that end there or before are not served any more.
+    pub fn minimum_index(&self) -> EntryIndex {
+        EntryIndex(self.dropped().0.div_ceil(256) * 256)
+    }
+
+    pub(super) fn set_dropped(&self, dropped: TreeSize) {
+        self.dropped.store(dropped.0, Ordering::Release);
+    }
+
+    /// What is kept of the blocks that were given up, if any were and it is here.
+    pub fn base(&self) -> Option<Kept> {
+        self.base.get()
+    }
+
+    /// The leaf hashes of a chunk of [`CHUNK`] leaves, as far as it is in front of `end`.
+    pub fn chunk(&self, chunk: u64, end: TreeSize) -> Result<Vec<Hash>, ReadError> {
+        let begin = chunk.saturating_mul(CHUNK);
+        let count = end.0.saturating_sub(begin).min(CHUNK);
+        Ok(self.tree.hashes(0, begin, count as usize)?)
     }
 
     /// The ledger's parameters.
@@ -90,7 +136,13 @@ impl StoreReader {
     }
 
     /// The entries `from..to`, which must be in the ledger.
+    ///
+    /// # Errors
+    /// [`ReadError::Pruned`] if one of them was given up.
     pub fn entries(&self, from: EntryIndex, to: EntryIndex) -> Result<Vec<Vec<u8>>, ReadError> {
+        if from.0 < self.dropped().0 && from < to {
+            return Err(ReadError::Pruned(self.dropped()));
+        }
         let mut entries = Vec::new();
         let mut codec = Codec::default();
         let mut next = from;
@@ -127,7 +179,12 @@ impl StoreReader {
         checkpoint: &SignedNote,
     ) -> Result<Option<(Vec<u8>, TlogProof)>, ReadError> {
         let Some(index) = self.index.enrolment_of(agent)? else { return Ok(None) };
-        let entry = self.entries(index, EntryIndex(index.0 + 1))?.pop();
+        let entry = if index.0 < self.dropped().0 {
+            let kept = self.base().and_then(|kept| kept.base.kept.get(&index).cloned());
+            Some(kept.ok_or(ReadError::Base)?)
+        } else {
+            self.entries(index, EntryIndex(index.0 + 1))?.pop()
+        };
         let inclusion = inclusion_proof(&self.tree, index, size_of(checkpoint))?;
         let checkpoint = checkpoint.clone();
         let proof = TlogProof { extra: None, index, inclusion, checkpoint };
@@ -143,11 +200,19 @@ impl StoreReader {
         checkpoint: &SignedNote,
     ) -> Result<Option<RecordEvidence>, ReadError> {
         let size = size_of(checkpoint);
-        let Some((batch_key, place)) = self.index.batch_of(agent, n)? else { return Ok(None) };
+        let Some((batch_key, place)) = self.index.batch_of(agent, n)? else {
+            let kept = self.base();
+            let log = kept.as_ref().and_then(|kept| kept.base.agents.get(agent));
+            let pruned = log.is_some_and(|log| n.0 < log.frontier.size().0);
+            return if pruned { Err(ReadError::Pruned(self.dropped())) } else { Ok(None) };
+        };
         let offset = n.0 - batch_key.start.0;
         let index = EntryIndex(place.first.0 + offset);
         if index.0 >= size.0 {
             return Ok(None);
+        }
+        if index.0 < self.dropped().0 {
+            return Err(ReadError::Pruned(self.dropped()));
         }
         let broken = || ReadError::Block(place.height);
         let block = self.block(place.height)?;

@@ -11,12 +11,13 @@ use record::{
     batch::{Codec, LogState, SealedBatch},
     block::Height,
     crypto::PublicKey,
+    declaration::{Declaration, Matter},
     enrolment::Enrolment,
     equivocation::Equivocation,
     merkle::{EntryIndex, Frontier, leaf_hash, root},
 };
 use replica::{
-    Block, BlockHeader, BlockTree, LedgerState, Params,
+    Base, BaseError, Block, BlockHeader, BlockTree, LedgerState, Params, Pruned,
     entries::{Places, for_each_entry, places},
 };
 use std::{
@@ -56,6 +57,8 @@ impl Progress {
 struct Log {
     key: PublicKey,
     sealed: UnixSeconds,
+    /// The log as the base has it, without any batch that was read since.
+    before: Frontier,
     /// The newest batch with records.
     newest: Option<(Height, u32)>,
 }
@@ -67,27 +70,33 @@ struct Pass {
     state: LedgerState,
 }
 
-/// Makes the index again. Answers with the state after the newest block, but for the tree, which
-/// [`tree`] fills in.
+/// Makes the index again, from the base on if the store was pruned. Answers with the state after the newest block,
+/// but for the tree, which [`tree`] fills in.
 pub(super) fn index(
     blocks: &Reader,
     params: &Params,
     index: &Index,
-) -> Result<(LedgerState, Option<BlockHeader>), StoreError> {
-    if blocks.first_seq() > Seq(0) {
+    base: Option<&Base>,
+) -> Result<(LedgerState, Option<Tip>), StoreError> {
+    let floor = base.map(|base| base.header.height).unwrap_or_default();
+    if blocks.first_seq().0 > floor.0 {
         return Err(no_front(blocks));
     }
     let of = Height(blocks.durable().0);
     let mut progress = Progress::new("making the index again");
-    let mut pass = Pass { logs: BTreeMap::new(), state: LedgerState::genesis() };
-    let mut newest = None;
-    for extent in blocks.segments() {
-        for_each_block(blocks, extent, |block| {
+    let mut pass = Pass::begin(base)?;
+    if let Some(base) = base {
+        index.note_base(base)?;
+    }
+    let mut newest = base.map(|base| Tip::of(&base.header));
+    let wanted = |extent: &Extent| extent.last.0 > floor.0;
+    for extent in blocks.segments().into_iter().filter(wanted) {
+        for_each_block(blocks, extent, floor, |block| {
             progress.at(block.header.height, of);
             let found = places(&block).map_err(|error| wrong(&block.header, error))?;
             index.note(&block.header, &found)?;
             pass.take(&block, &found)?;
-            newest = Some(block.header);
+            newest = Some(Tip::of(&block.header));
             Ok(())
         })?;
     }
@@ -95,6 +104,20 @@ pub(super) fn index(
 }
 
 impl Pass {
+    fn begin(base: Option<&Base>) -> Result<Self, StoreError> {
+        let Some(base) = base else {
+            return Ok(Pass { logs: BTreeMap::new(), state: LedgerState::genesis() });
+        };
+        let height = base.header.height;
+        let wrong = |error: BaseError| StoreError::Block { height, problem: error.to_string() };
+        let state = base.state().map_err(wrong)?;
+        let log = |(agent, log): (&AgentName, &LogState)| {
+            let (key, sealed, before) = (log.key, log.sealed, log.frontier.clone());
+            (agent.clone(), Log { key, sealed, before, newest: None })
+        };
+        Ok(Pass { logs: state.agents.iter().map(log).collect(), state })
+    }
+
     fn take(&mut self, block: &Block, found: &Places) -> Result<(), StoreError> {
         let header = &block.header;
         if header.height.0 != self.state.height.0 + 1 || header.parent != self.state.parent {
@@ -102,7 +125,8 @@ impl Pass {
         }
         for body in &block.enrolments {
             let enrolment = Enrolment::decode(body).map_err(|error| wrong(header, error))?;
-            let log = Log { key: enrolment.key, sealed: UnixSeconds(0), newest: None };
+            let (sealed, before) = (UnixSeconds(0), Frontier::default());
+            let log = Log { key: enrolment.key, sealed, before, newest: None };
             self.logs.insert(enrolment.agent, log);
         }
         for (nth, placed) in (0..).zip(&found.placed) {
@@ -118,6 +142,14 @@ impl Pass {
             let found = Equivocation::decode(body).map_err(|error| wrong(header, error))?;
             self.state.convicted.insert((found.culprit, found.kind));
         }
+        for (at, body) in (found.kept.len() - block.declarations.len()..).zip(&block.declarations) {
+            let found_at = found.kept[at];
+            let declaration = Declaration::decode(body).map_err(|error| wrong(header, error))?;
+            self.state.declared = declaration.time;
+            if let Matter::Prune(prune) = declaration.matter {
+                self.state.pruned = Some(Pruned { prune, index: found_at });
+            }
+        }
         let state = &mut self.state;
         (state.height, state.parent, state.time) = (header.height, header.id(), header.time);
         Ok(())
@@ -126,41 +158,67 @@ impl Pass {
     /// Opens the newest batch of each agent, for where its log stands.
     fn finish(self, blocks: &Reader, params: &Params) -> Result<LedgerState, StoreError> {
         let mut state = self.state;
-        let mut codec = Codec::default();
         for (agent, log) in self.logs {
-            let mut now =
-                LogState { key: log.key, frontier: Frontier::default(), sealed: log.sealed };
-            if let Some((height, nth)) = log.newest {
-                let block = read_block(blocks, height)?;
-                let body = &block.batches[nth as usize];
-                let before = LogState {
-                    key: log.key,
-                    frontier: body.before.clone(),
-                    sealed: UnixSeconds(0),
-                };
-                let batch = SealedBatch::decode(&body.encoded);
-                let batch = batch.map_err(|error| wrong(&block.header, error))?;
-                let opened = batch.open(&params.origin, &before, &mut codec, &mut Vec::new());
-                let opened = opened.map_err(|error| wrong(&block.header, error))?;
-                now.frontier = opened.log_state().frontier;
-            }
-            state.agents.insert(agent, now);
+            let frontier = match log.newest {
+                Some(place) => log_behind(blocks, params, log.key, place)?,
+                None => log.before,
+            };
+            state.agents.insert(agent, LogState { key: log.key, frontier, sealed: log.sealed });
         }
         Ok(state)
     }
 }
 
+/// An agent's log behind one of its batches: the block, and the place among its batches.
+pub(super) fn log_behind(
+    blocks: &Reader,
+    params: &Params,
+    key: PublicKey,
+    (height, nth): (Height, u32),
+) -> Result<Frontier, StoreError> {
+    let block = read_block(blocks, height)?;
+    let body = block.batches.get(nth as usize);
+    let body = body.ok_or_else(|| wrong(&block.header, "it has not the batch that it should"))?;
+    let before = LogState { key, frontier: body.before.clone(), sealed: UnixSeconds(0) };
+    let batch = SealedBatch::decode(&body.encoded).map_err(|error| wrong(&block.header, error))?;
+    let opened = batch.open(&params.origin, &before, &mut Codec::default(), &mut Vec::new());
+    Ok(opened.map_err(|error| wrong(&block.header, error))?.log_state().frontier)
+}
+
+/// A block, and the ledger's tree behind it.
+#[derive(Clone, Debug)]
+pub(super) struct Tip {
+    pub(super) height: Height,
+    pub(super) size: TreeSize,
+    pub(super) root: Hash,
+}
+
+impl Tip {
+    pub(super) fn of(header: &BlockHeader) -> Self {
+        Tip { height: header.height, size: header.size, root: header.root }
+    }
+}
+
+/// Where the block log of a pruned store begins, and the ledger's frontier there. In front of it the tree files
+/// are all there is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Floor {
+    pub(super) height: Height,
+    pub(super) frontier: Frontier,
+}
+
 /// Brings the tree files in line with the blocks up to `newest`, and answers with their frontier.
-/// What was there up to `trusted` leaves is taken as it is if the roots agree.
+/// What was there up to `trusted` leaves is taken as it is if the roots agree, and so is all in front of the floor.
 pub(super) fn tree(
     blocks: &Reader,
     params: &Params,
     files: &mut TreeFiles,
-    newest: &BlockHeader,
+    newest: &Tip,
+    floor: &Floor,
     trusted: TreeSize,
 ) -> Result<Frontier, StoreError> {
     let reader = files.reader();
-    let (mut at, mut frontier) = last_good(blocks, &reader, newest.height, trusted)?;
+    let (mut at, mut frontier) = last_good(blocks, &reader, newest.height, floor, trusted)?;
     let mut progress = Progress::new("making the tree again");
     let mut codec = Codec::default();
     while at < newest.height {
@@ -184,10 +242,11 @@ fn last_good(
     blocks: &Reader,
     tree: &TreeReader,
     newest: Height,
+    floor: &Floor,
     trusted: TreeSize,
 ) -> Result<(Height, Frontier), StoreError> {
-    let (mut good, mut bad) = (Height(0), Height(newest.0 + 1));
-    let mut frontier = Frontier::default();
+    let (mut good, mut bad) = (floor.height, Height(newest.0 + 1));
+    let mut frontier = floor.frontier.clone();
     while bad.0 - good.0 > 1 {
         let middle = Height(good.0 + (bad.0 - good.0) / 2);
         // Damage in front of what is hashed again is none of this search's business: the next block will do.
@@ -250,7 +309,7 @@ pub(super) fn read_block(blocks: &Reader, height: Height) -> Result<Block, Store
 }
 
 /// Segments in front of the first one that is left are gone.
-fn no_front(blocks: &Reader) -> StoreError {
+pub(super) fn no_front(blocks: &Reader) -> StoreError {
     let (dir, first) = (blocks.dir().display(), blocks.first_seq());
     StoreError::Damaged {
         damage: format!("in {dir} the segments in front of {first:020}.seg are missing"),
@@ -266,10 +325,11 @@ fn decode(height: Height, bytes: &[u8]) -> Result<Block, StoreError> {
 fn for_each_block(
     blocks: &Reader,
     extent: Extent,
+    floor: Height,
     mut each: impl FnMut(Block) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let segment = blocks.load(extent)?;
-    for (Seq(seq), bytes) in segment.records() {
+    for (Seq(seq), bytes) in segment.records().filter(|(seq, _)| seq.0 >= floor.0) {
         let Some(bytes) = bytes else {
             let damage = segment.damage().first().map(ToString::to_string).unwrap_or_default();
             return Err(StoreError::Damaged { damage });

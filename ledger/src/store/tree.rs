@@ -103,6 +103,20 @@ impl TreeFiles {
         Ok(())
     }
 
+    /// Makes all upper nodes of a tree of this size from those below them, beginning with the roots of 65,536 leaves.
+    pub fn complete_upper(&mut self, size: TreeSize) -> Result<(), StoreError> {
+        for file in 3..FILES {
+            let wanted = width(size, file);
+            for index in 0..wanted {
+                let (path, _) = &self.reader.files[file - 1];
+                let below = self.reader.hashes(file - 1, index << STRIDE, 1 << STRIDE);
+                let root = perfect_root(below.map_err(StoreError::io(path))?);
+                self.overwrite(file, index, &[root])?;
+            }
+        }
+        self.truncate(size)
+    }
+
     /// Brings all to the disk.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.reader

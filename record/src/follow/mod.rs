@@ -305,7 +305,10 @@ impl Follower {
         }
         if prune.from.0 != self.dropped.0 || prune.size().0 > self.first {
             let (from, to) = (prune.from, prune.size());
-            report.add(Flaw::BadEntry, format!("it gives up entries {from} to {to}, which cannot be"));
+            report.add(
+                Flaw::BadEntry,
+                format!("it gives up entries {from} to {to}, which cannot be"),
+            );
         }
         self.dropped = prune.size().max(self.dropped);
         self.due = prune.allowed_from().max(self.due);

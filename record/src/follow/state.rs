@@ -136,8 +136,7 @@ impl History {
         }
         let mut follower = Follower::decode(&mut reader)?;
         if version != VERSION_UNPRUNED {
-            (follower.dropped, follower.due) =
-                (TreeSize(reader.u64()?), UnixMillis(reader.u64()?));
+            (follower.dropped, follower.due) = (TreeSize(reader.u64()?), UnixMillis(reader.u64()?));
         }
         let mut seen: Vec<Seen> = Vec::new();
         for _ in 0..bounded(reader.u8()?, MAX_NODES, "number of nodes")? {
@@ -220,8 +219,7 @@ impl Phase {
     }
 
     fn from_byte(byte: u8) -> Option<Self> {
-        let all =
-            [Phase::Enrolments, Phase::Batches, Phase::Equivocations, Phase::Declarations];
+        let all = [Phase::Enrolments, Phase::Batches, Phase::Equivocations, Phase::Declarations];
         all.get(usize::from(byte)).copied()
     }
 }

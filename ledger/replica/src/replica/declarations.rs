@@ -68,7 +68,7 @@ impl Replica {
     pub(super) fn agrees(&self, declaration: &Declaration) -> Result<(), Disagreement> {
         let state = &self.state;
         may_declare(state, self.now.wall.max(state.time), declaration)?;
-        Ok(self.vouch.declaration(declaration, state.pruned.as_ref())?)
+        Ok(self.vouch.declaration(declaration, state)?)
     }
 
     /// Gives up declarations that cannot be decided on any more.

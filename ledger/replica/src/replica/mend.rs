@@ -29,8 +29,8 @@ impl Replica {
     /// Looks for these blocks, which this node had, with the others; each that is found is an
     /// [`Output::Mended`]. Answers how many are looked for; ask again for what did not fit.
     pub fn mend(&mut self, heights: impl IntoIterator<Item = Height>) -> usize {
-        let tip = self.state.height;
-        let new = heights.into_iter().filter(|height| height.0 > 0 && *height <= tip);
+        let (tip, dropped) = (self.state.height, self.state.dropped_height());
+        let new = heights.into_iter().filter(|height| *height > dropped && *height <= tip);
         for height in new {
             if self.mending.wanted.len() >= MAX_WANTED {
                 break;

@@ -3,7 +3,7 @@
 use super::standing::BlankStart;
 use crate::{
     members::Members,
-    state::{Params, Pruned},
+    state::{LedgerState, Params},
 };
 use record::{NodeName, declaration::Declaration, enrolment::Enrolment, note::NoteSigner};
 use std::time::Duration;
@@ -36,16 +36,12 @@ pub trait Vouch: Send {
     fn operator_signed(&self, enrolment: &Enrolment) -> bool;
 
     /// Whether an operator whose certificate holds today signed this declaration, whether what it says about old
-    /// blocks is so, and whether this node keeps to its own policy if they go. `pruned` is what was given up before.
+    /// blocks is so, and whether this node keeps to its own policy if they go. `state` is the newest.
     ///
     /// # Errors
     /// Why this node does not agree to it, for people.
-    fn declaration(
-        &self,
-        declaration: &Declaration,
-        pruned: Option<&Pruned>,
-    ) -> Result<(), Objection> {
-        let _ = (declaration, pruned);
+    fn declaration(&self, declaration: &Declaration, state: &LedgerState) -> Result<(), Objection> {
+        let _ = (declaration, state);
         Err(Objection::Policy("this node agrees to no declarations".to_owned()))
     }
 }

@@ -5,15 +5,19 @@ use super::{
     fault::{Fault, FaultKind, Mend},
 };
 use crate::store::{
-    TreeReader,
+    Kept, TreeReader,
     index::Index,
     tree::{FILES, STRIDE},
 };
 use journal::{Damage, DamageKind};
 use link::statement;
 use record::{
-    AgentName, Checkpoint, Hash, TreeSize, UnixSeconds, block::Height, crypto::PublicKey,
-    enrolment::Enrolment, merkle::Frontier,
+    AgentName, Checkpoint, Hash, TreeSize, UnixSeconds,
+    block::Height,
+    crypto::PublicKey,
+    declaration::{Declaration, Matter},
+    enrolment::Enrolment,
+    merkle::Frontier,
 };
 use replica::{Members, Params, Placed, verify_certificate};
 use std::{
@@ -48,10 +52,10 @@ pub struct Totals {
 }
 
 /// What is known of an agent's log.
-struct Log {
-    key: PublicKey,
+pub(super) struct Log {
+    pub(super) key: PublicKey,
     /// Its size, root and time at its newest seal; nothing while it is not known after lost blocks.
-    sealed: Option<(TreeSize, Hash, UnixSeconds)>,
+    pub(super) sealed: Option<(TreeSize, Hash, UnixSeconds)>,
 }
 
 /// Blocks that cannot be read, from the first on.
@@ -64,25 +68,30 @@ struct Lost {
 
 /// Looks at a store from its first block on.
 pub struct Checker {
-    params: Params,
-    depth: Depth,
+    pub(super) params: Params,
+    pub(super) depth: Depth,
+    pub(super) dir: PathBuf,
     blocks_dir: PathBuf,
-    tree_dir: PathBuf,
+    pub(super) tree_dir: PathBuf,
     index_dir: PathBuf,
-    tree: TreeReader,
+    pub(super) tree: TreeReader,
     index: Option<Index>,
     signed: Option<Checkpoint>,
+    /// What is kept of blocks that were given up.
+    pub(super) base: Option<Kept>,
+    /// Whether a block was seen that gives them up.
+    declared: bool,
     /// The height of the block before.
-    height: Height,
+    pub(super) height: Height,
     /// Its identifier; nothing while it is not known.
-    parent: Option<Hash>,
-    frontier: Frontier,
+    pub(super) parent: Option<Hash>,
+    pub(super) frontier: Frontier,
     /// Blocks that are missing in front of the next one, from where on each time, and why.
     lost: Vec<Lost>,
     /// Upper nodes completed so far, by level file.
     completed: [u64; FILES],
-    logs: BTreeMap<AgentName, Log>,
-    totals: Totals,
+    pub(super) logs: BTreeMap<AgentName, Log>,
+    pub(super) totals: Totals,
     faults: Vec<Fault>,
 }
 
@@ -99,6 +108,9 @@ impl Checker {
         Checker {
             params,
             depth,
+            dir: dir.to_owned(),
+            base: None,
+            declared: false,
             blocks_dir: dir.join("blocks"),
             tree_dir: dir.join("tree"),
             index_dir: dir.join("index"),
@@ -136,8 +148,12 @@ impl Checker {
         std::mem::take(&mut self.faults)
     }
 
-    /// Looks at what comes next.
+    /// Looks at what comes next. What is in front of the base is of no interest any more.
     pub fn take(&mut self, item: Item) {
+        let floor = self.floor();
+        if item.last() <= floor {
+            return;
+        }
         match item {
             Item::Block(facts) => self.block(&facts),
             Item::NoBlock { height, problem } => {
@@ -147,7 +163,8 @@ impl Checker {
             Item::Lost(damage) => {
                 let kind = kind_of(&damage);
                 let problem = format!("{} at byte {}", words(&damage), damage.offset);
-                self.lose(Height(damage.first_seq.0 + 1), kind, damage.segment, problem);
+                let first = Height(damage.first_seq.0.max(floor.0) + 1);
+                self.lose(first, kind, damage.segment, problem);
                 self.height = Height(damage.last_seq.0);
             }
             Item::Scratch { damage, first } => {
@@ -164,6 +181,14 @@ impl Checker {
     pub fn end(&mut self) {
         self.tell_lost(self.height, None);
         self.compare_state();
+        if let Some(kept) = self.base.as_ref().filter(|_| !self.declared) {
+            let entries = Some(0..kept.base.header.size.0);
+            let blocks = Some((Height(1), kept.base.header.height));
+            let problem =
+                "they are gone, and no block here says that they were given up".to_owned();
+            let file = self.blocks_dir.clone();
+            self.push(FaultKind::Undeclared, file, blocks, entries, problem, None);
+        }
         let Some(signed) = self.signed.clone() else { return };
         let size = self.frontier.size();
         if size < signed.size {
@@ -295,7 +320,7 @@ impl Checker {
         kept.or_else(|| self.tree.frontier(size).ok()).unwrap_or_else(|| self.frontier.clone())
     }
 
-    fn recount(&mut self) {
+    pub(super) fn recount(&mut self) {
         let size = self.frontier.size().0;
         for (file, completed) in self.completed.iter_mut().enumerate() {
             *completed = size >> (usize::from(STRIDE) * file).min(63);
@@ -388,6 +413,11 @@ impl Checker {
                 ));
             }
         }
+        for declaration in &facts.declarations {
+            if let Some(problem) = self.declaration(declaration) {
+                return Some(problem);
+            }
+        }
         if let Depth::Signatures(members) = &self.depth {
             for equivocation in &facts.equivocations {
                 self.totals.signatures += 2;
@@ -401,6 +431,21 @@ impl Checker {
                 if !verify_certificate(members, height, facts.id, &facts.certificate) {
                     return Some("no quorum of the members decided it".into());
                 }
+            }
+        }
+        None
+    }
+
+    fn declaration(&mut self, declaration: &Declaration) -> Option<String> {
+        let Declaration { matter, time, certificate, signature } = declaration;
+        if let Matter::Prune(prune) = matter {
+            self.declared |= self.base.as_ref().is_some_and(|kept| kept.digest == prune.base);
+        }
+        if matches!(self.depth, Depth::Signatures(_)) {
+            let text = Declaration::statement(&self.params.origin, matter, *time);
+            self.totals.signatures += 1;
+            if !statement::verifies(certificate, text.as_bytes(), signature) {
+                return Some("the operator's signature on a declaration does not hold".into());
             }
         }
         None
@@ -426,7 +471,7 @@ impl Checker {
     fn batch(&mut self, placed: &Placed, batch: &BatchFacts) -> Option<String> {
         let Some(log) = self.logs.get_mut(&placed.agent) else {
             // It may have been enrolled in what is lost.
-            return (self.totals.blocks == self.height.0)
+            return (self.totals.blocks + self.floor().0 == self.height.0)
                 .then(|| "its agent is not enrolled".into());
         };
         if let Some((size, root, time)) = log.sealed {
@@ -466,7 +511,7 @@ impl Checker {
         self.push(FaultKind::Rewritten, file, None, None, problem, None);
     }
 
-    fn push(
+    pub(super) fn push(
         &mut self,
         kind: FaultKind,
         file: PathBuf,

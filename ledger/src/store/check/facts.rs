@@ -5,6 +5,7 @@ use record::{
     Hash,
     batch::{Codec, SealedBatch},
     block::Height,
+    declaration::Declaration,
     enrolment::Enrolment,
     equivocation::Equivocation,
     merkle::{EntryIndex, Frontier, leaf_hash},
@@ -41,6 +42,8 @@ pub struct BlockFacts {
     pub batches: Vec<BatchFacts>,
     /// Its equivocations.
     pub equivocations: Vec<Equivocation>,
+    /// Its declarations.
+    pub declarations: Vec<Declaration>,
     /// Bytes of its entries.
     pub entry_bytes: u64,
     /// The first thing that is wrong with it in itself.
@@ -90,12 +93,25 @@ pub fn items(params: &Params, segment: &Segment, deep: bool, codec: &mut Codec) 
     items
 }
 
-/// What is missing in front of the first segment that is left, if anything is.
-pub fn lost_front(blocks: &Reader) -> Option<Item> {
-    let last_seq = blocks.first_seq();
-    (last_seq > Seq(0)).then(|| {
-        let (segment, kind) = (blocks.dir().join(format!("{:020}.seg", 0)), DamageKind::Missing);
-        Item::Lost(Damage { segment, offset: 0, first_seq: Seq(0), last_seq, kind })
+impl Item {
+    /// The last block that it is about.
+    pub(super) fn last(&self) -> Height {
+        match self {
+            Item::Block(facts) => facts.header.height,
+            Item::NoBlock { height, .. } => *height,
+            Item::Lost(damage) => Height(damage.last_seq.0),
+            Item::Scratch { .. } => Height(u64::MAX),
+        }
+    }
+}
+
+/// What is missing behind block `floor` and in front of the first segment that is left, if anything is.
+pub(super) fn lost_front(blocks: &Reader, floor: Height) -> Option<Item> {
+    let (first_seq, last_seq) = (Seq(floor.0), blocks.first_seq());
+    (last_seq > first_seq).then(|| {
+        let segment = blocks.dir().join(format!("{:020}.seg", first_seq.0));
+        let kind = DamageKind::Missing;
+        Item::Lost(Damage { segment, offset: 0, first_seq, last_seq, kind })
     })
 }
 
@@ -134,6 +150,7 @@ fn facts(
         enrolments: Vec::new(),
         batches: Vec::new(),
         equivocations: Vec::new(),
+        declarations: Vec::new(),
         entry_bytes: 0,
         problem,
         header: block.header.clone(),
@@ -168,6 +185,9 @@ impl BlockFacts {
         }
         for body in &block.equivocations {
             self.equivocations.push(Equivocation::decode(body).map_err(|e| e.to_string())?);
+        }
+        for body in &block.declarations {
+            self.declarations.push(Declaration::decode(body).map_err(|e| e.to_string())?);
         }
         Ok(())
     }

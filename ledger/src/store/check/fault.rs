@@ -22,6 +22,10 @@ pub enum FaultKind {
     Tree,
     /// The index does not know a place, or knows it otherwise. It is made again from the block log.
     Index,
+    /// What is kept of blocks that were given up is damaged or missing.
+    Base,
+    /// Blocks are gone, and nothing in the store says that they were to be given up: somebody removed them.
+    Undeclared,
     /// The kept checkpoint is missing, or is not one that can be believed.
     Checkpoint,
 }
@@ -37,6 +41,8 @@ impl FaultKind {
             FaultKind::CutOff => "cut-off",
             FaultKind::Tree => "tree",
             FaultKind::Index => "index",
+            FaultKind::Base => "base",
+            FaultKind::Undeclared => "undeclared",
             FaultKind::Checkpoint => "checkpoint",
         }
     }
@@ -61,6 +67,13 @@ impl FaultKind {
             FaultKind::Tree | FaultKind::Index => {
                 "the node makes it again from the block log by itself"
             }
+            FaultKind::Base => {
+                "a node of a cluster fetches it from the others by itself, a single one needs it from a backup"
+            }
+            FaultKind::Undeclared => {
+                "entries were given up without a decision: keep the store for the investigation, and go on with a copy \
+                 from a backup or from the other nodes"
+            }
             FaultKind::Checkpoint => "compare with a checkpoint from another node or a witness",
         }
     }
@@ -73,6 +86,10 @@ pub enum Mend {
     Blocks(Range<u64>),
     /// The segment that begins with this block, written anew from what is in it.
     Segment(Height),
+    /// What is kept of blocks that were given up, from memory or another node.
+    Base,
+    /// The leaf hashes of this chunk of entries that were given up, from another node.
+    Chunk(u64),
     /// These leaf hashes, from this index on.
     Leaves {
         /// The first leaf.

@@ -8,7 +8,8 @@
 mod chain;
 mod facts;
 mod fault;
+mod pruned;
 
 pub use chain::{Checker, Depth, Totals};
-pub use facts::{BlockFacts, Item, items, lost_front};
+pub use facts::{BlockFacts, Item, items};
 pub use fault::{Fault, FaultKind, Mend};

@@ -1,0 +1,59 @@
+//! Signing a declaration with an operator's certificate, and having the ledger decide on it.
+
+use crate::{
+    client::{Client, Connection},
+    output::{Failure, fail},
+};
+use link::{
+    message::{FromNode, ToNode},
+    statement,
+};
+use pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use record::{
+    Origin,
+    declaration::{Declaration, Matter},
+};
+
+/// An operator's certificate and key.
+pub struct Signer {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Signer {
+    /// Reads them from the files that the connection is made with.
+    ///
+    /// # Errors
+    /// When one of the files cannot be read.
+    pub fn of(client: &Client) -> Result<Self, Failure> {
+        let named = |path: &std::path::Path, error: pki_types::pem::Error| {
+            Failure(format!("{}: {error}", path.display()))
+        };
+        let (cert, key) = (&client.tls.cert, &client.tls.key);
+        Ok(Signer {
+            certificate: CertificateDer::from_pem_file(cert).map_err(|e| named(cert, e))?,
+            key: PrivateKeyDer::from_pem_file(key).map_err(|e| named(key, e))?,
+        })
+    }
+
+    /// Declares something over this connection; answers with the ledger index of the declaration.
+    ///
+    /// # Errors
+    /// When it cannot be signed, or the ledger does not agree to it.
+    pub async fn declare(
+        &self,
+        connection: &mut Connection,
+        matter: Matter,
+    ) -> Result<u64, Failure> {
+        let ledger: Origin = connection.welcome.origin.parse().map_err(fail)?;
+        let time = service::clock::now().seconds();
+        let text = Declaration::statement(&ledger, &matter, time);
+        let signature = statement::sign(&self.key, text.as_bytes()).map_err(fail)?;
+        let certificate = self.certificate.to_vec();
+        let declaration = Declaration { matter, time, certificate, signature }.encode();
+        match connection.ask(&ToNode::Declare { declaration }).await? {
+            FromNode::Declared { index } => Ok(index),
+            other => Err(connection.unexpected(other)),
+        }
+    }
+}

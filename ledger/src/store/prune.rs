@@ -1,0 +1,187 @@
+//! Giving up old blocks, and beginning again where others gave them up.
+//!
+//! What stays is durable before anything goes: the base, the tree files and the index. A crash leaves blocks that
+//! should be gone, and the next start, or the next call, removes them.
+
+use super::{Kept, Store, StoreError, StoreReader, base, rebuild::read_block, seq_of};
+use journal::Seq;
+use record::{Hash, TreeSize, UnixMillis, block::Height, declaration::Prune, merkle::EntryIndex};
+use replica::{BlockHeader, CHUNK, LedgerState};
+
+impl Store {
+    /// Carries out what was decided, as far as that is still to be done. Answers how many bytes that freed.
+    ///
+    /// # Errors
+    /// When something cannot be read or written; nothing is lost then that was to stay.
+    pub fn prune(&mut self, state: &LedgerState) -> Result<u64, StoreError> {
+        let Some(pruned) = &state.pruned else { return Ok(0) };
+        let height = pruned.prune.height;
+        let kept = self.base.get();
+        if kept.as_ref().is_none_or(|kept| kept.base.header.height < height) {
+            if self.blocks.first_seq().0 > kept.map_or(0, |kept| kept.base.header.height.0) {
+                // The base was lost: it comes from other nodes.
+                return Ok(0);
+            }
+            let made = self.reader.make_base(height, &state.agents)?;
+            if made.digest != pruned.prune.base {
+                return Err(StoreError::Block {
+                    height,
+                    problem:
+                        "what would stay of the blocks up to it is not what the nodes agreed on"
+                            .to_owned(),
+                });
+            }
+            self.keep_base(made)?;
+        }
+        self.release(height)
+    }
+
+    /// True if [`Store::prune`] has something to do.
+    pub fn is_prune_due(&self, state: &LedgerState) -> bool {
+        let kept = self.base.get().map(|kept| kept.base.header.height).unwrap_or_default();
+        state.dropped_height() > kept
+    }
+
+    /// True if what is kept of pruned blocks is not here, so that it must come from other nodes.
+    pub fn lacks_base(&self, state: &LedgerState) -> bool {
+        self.is_prune_due(state)
+            && self.blocks.first_seq().0
+                > self.base.get().map_or(0, |kept| kept.base.header.height.0)
+    }
+
+    /// Keeps a base, durably; nothing goes yet.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_base(&mut self, kept: Kept) -> Result<(), StoreError> {
+        self.tree.sync()?;
+        self.index.flush()?;
+        base::write(&self.dir, &kept.encoded, kept.digest)?;
+        self.base.set(Some(kept));
+        Ok(())
+    }
+
+    /// Removes the blocks up to one, in whole segments.
+    fn release(&mut self, height: Height) -> Result<u64, StoreError> {
+        let before = self.blocks.bytes();
+        self.blocks.release(seq_of(Height(height.0 + 1)))?;
+        Ok(before.saturating_sub(self.blocks.bytes()))
+    }
+
+    /// Writes a chunk of leaf hashes and the tree nodes above it.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn put_leaves(&mut self, chunk: u64, leaves: &[Hash]) -> Result<(), StoreError> {
+        self.tree.overwrite(0, chunk * CHUNK, leaves)?;
+        let mut level = leaves.to_vec();
+        for file in 1..=2 {
+            let (tiles, _) = level.as_chunks::<256>();
+            level = tiles.iter().map(|tile| record::merkle::perfect_root(tile.to_vec())).collect();
+            if !level.is_empty() {
+                self.tree.overwrite(file, (chunk * CHUNK) >> (8 * file), &level)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins again with a base, whose leaf hashes were put here already: nothing before it stays.
+    ///
+    /// # Errors
+    /// When something cannot be written; the next start goes on from there.
+    pub fn begin_again(&mut self, kept: Kept) -> Result<(), StoreError> {
+        let height = kept.base.header.height;
+        let problem =
+            |error: replica::BaseError| StoreError::Block { height, problem: error.to_string() };
+        let state = kept.base.state().map_err(problem)?;
+        self.tree.complete_upper(kept.base.header.size)?;
+        self.keep_base(kept.clone())?;
+        self.blocks.skip_to(Seq(height.0))?;
+        self.index.note_base(&kept.base)?;
+        self.index.set_state(&state)?;
+        self.reader.set_dropped(kept.base.header.size);
+        Ok(())
+    }
+}
+
+/// Nothing can be given up.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Everything is younger, or among the newest entries, which always stay.
+    #[error(
+        "no block is older than {0} days, but for the newest, which always stay: nothing can be given up"
+    )]
+    Nothing(u32),
+}
+
+impl StoreReader {
+    /// Makes the base of the blocks up to `height`, the same on every node. `agents` are those enrolled now.
+    ///
+    /// # Errors
+    /// When what it is made of cannot be read.
+    pub fn make_base(&self, height: Height, agents: &base::Agents) -> Result<Kept, StoreError> {
+        let before = self.base().map(|kept| kept.base);
+        let (params, blocks) = (self.params(), self.blocks());
+        let (tree, index) = (self.tree(), self.index());
+        base::Sources { params, blocks, tree, index, before }.make(height, agents).map(Kept::new)
+    }
+
+    /// What can be given up of a ledger whose newest block is `tip`, if entries are kept for `days`.
+    ///
+    /// # Errors
+    /// When nothing can, or when the store cannot be read.
+    pub fn plan_prune(
+        &self,
+        days: u32,
+        now: UnixMillis,
+        tip: (Height, TreeSize),
+        agents: &base::Agents,
+    ) -> Result<Prune, PlanError> {
+        let from = EntryIndex(self.dropped().0);
+        let begin = self.base().map(|kept| kept.base.header.height).unwrap_or_default();
+        let header = self.newest_header((begin, tip.0), |header| {
+            let prune = Prune { from, days, ..prune_of(header) };
+            let whole = header.size.0.div_ceil(256) * 256 <= tip.1.0;
+            whole && prune.allowed_from() <= now
+        })?;
+        let header = header.ok_or(PlanError::Nothing(days))?;
+        let kept = self.make_base(header.height, agents)?;
+        let frontier = kept.base.frontier.clone();
+        Ok(Prune { from, days, frontier, base: kept.digest, ..prune_of(&header) })
+    }
+
+    /// The newest header of a run of blocks that `holds`, which holds up to one and not behind it.
+    fn newest_header(
+        &self,
+        (mut good, tip): (Height, Height),
+        holds: impl Fn(&BlockHeader) -> bool,
+    ) -> Result<Option<BlockHeader>, StoreError> {
+        let (mut bad, mut newest) = (Height(tip.0 + 1), None);
+        while bad.0 - good.0 > 1 {
+            let middle = Height(good.0 + (bad.0 - good.0) / 2);
+            let header = read_block(self.blocks(), middle)?.header;
+            if holds(&header) {
+                (good, newest) = (middle, Some(header));
+            } else {
+                bad = middle;
+            }
+        }
+        Ok(newest)
+    }
+}
+
+/// What a header says of giving up all up to its block.
+fn prune_of(header: &BlockHeader) -> Prune {
+    Prune {
+        from: EntryIndex(0),
+        height: header.height,
+        block: header.id(),
+        before: header.time,
+        days: 0,
+        frontier: record::merkle::Frontier::default(),
+        base: Hash::default(),
+    }
+}
