@@ -357,6 +357,7 @@ fn open_store(config: &Config, signer: &VerifierKey) -> Result<Opened, RunError>
         min_free: config.min_free,
         segment_bytes: config.segment_bytes,
         signer: signer.clone(),
+        retention: config.retention,
         may_be_behind,
     };
     let dir = &config.store;

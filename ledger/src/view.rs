@@ -217,11 +217,6 @@ impl View {
         self.accepting.swap(accepting, Ordering::Relaxed) != accepting
     }
 
-    /// Every enrolled agent and where its log stands.
-    pub fn logs(&self) -> BTreeMap<AgentName, LogState> {
-        lock(&self.agents).clone()
-    }
-
     pub(crate) fn set_logs(&self, changed: impl IntoIterator<Item = (AgentName, LogState)>) {
         lock(&self.agents).extend(changed);
     }

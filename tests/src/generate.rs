@@ -1,10 +1,12 @@
-//! Makes a large ledger quickly: the real pipeline, replica and store of a ledger of one, without the processes.
+//! Makes a large or an old ledger quickly: the real pipeline, replicas and stores, without the processes.
 
 use bytes::Bytes;
 use link::statement;
 use logseal::site::{Site, corpus::Corpus};
 use logseal_ledger::{
     config::Config,
+    node::VoteLog,
+    run::members_of,
     store::{Options, Store},
 };
 use pipeline::{
@@ -22,10 +24,10 @@ use record::{
     note::SignedNote,
 };
 use replica::{
-    BlankStart, Identity, Member, Members, Now, Output, Pending, Replica, Settings, Ticks, Timing,
-    Vouch,
+    BlankStart, Identity, Member, Members, Message, NodeIndex, Now, Output, Pending, Replica,
+    Settings, Ticks, Timing, Vouch,
 };
-use std::path::Path;
+use std::{collections::VecDeque, path::Path, time::Duration};
 use zeroize::Zeroizing;
 
 /// The agent whose records are made.
@@ -34,22 +36,59 @@ pub const AGENT: &str = "generated";
 /// Lines in a chunk.
 const CHUNK_LINES: u64 = 500;
 
-/// Writes the store of a site's only node, which must not be running.
+/// Writes the stores of a site's nodes, which must not be running.
 pub struct Generator {
-    replica: Replica,
-    /// Nothing while the node has it.
-    store: Option<Store>,
+    nodes: Vec<Part>,
+    /// What nodes said to each other: from, to.
+    said: VecDeque<(u8, u8, Message)>,
     origin: Origin,
     pipeline: Pipeline,
     corpus: Corpus,
     codec: Codec,
     started_ms: u64,
     now_ms: u64,
-    published: Option<SignedNote>,
     /// Records so far.
     pub records: u64,
     /// Bytes of their lines, with line feeds.
     pub line_bytes: u64,
+}
+
+/// A node without its process.
+struct Part {
+    replica: Replica,
+    /// Nothing while the node has it.
+    store: Option<Store>,
+    published: Option<SignedNote>,
+    config: Config,
+}
+
+impl Part {
+    fn open(site: &Site, node: usize, segment_bytes: Option<u64>, started_ms: u64) -> Self {
+        let config = Config::load(&site.node_dir(node).join("ledger.toml")).unwrap();
+        let keys = config.load_keys().unwrap();
+        let usual = options(&config);
+        let segment_bytes = segment_bytes.unwrap_or(usual.segment_bytes);
+        let opened = Store::open(&config.store, &Options { segment_bytes, ..usual }).unwrap();
+        let member = Member {
+            name: config.name.clone(),
+            consensus: keys.consensus.vkey().public(),
+            cosigner: keys.cosigner.vkey().clone(),
+        };
+        let members = config.members.as_ref().map(|members| members_of(members).unwrap());
+        let name = config.name.clone();
+        let settings = Settings {
+            params: config.params.clone(),
+            members: members.unwrap_or_else(|| Members::single(member)),
+            identity: Identity { name, log: keys.log, cosigner: keys.cosigner },
+            timing: Timing::default(),
+            vouch: Box::new(Trusting),
+            blank: BlankStart::Genesis,
+        };
+        let now = Now { ticks: Ticks(0), wall: UnixMillis(started_ms) };
+        let consensus = keys.consensus.into_key();
+        let replica = Replica::new(settings, opened.state, &[], consensus, now).unwrap();
+        Part { replica, store: Some(opened.store), published: opened.published, config }
+    }
 }
 
 /// The site's operator signed it: this program just did so.
@@ -69,45 +108,48 @@ impl Generator {
 
     /// As [`Generator::new`], with segments of another size than is configured.
     pub fn with(site: &Site, batch: usize, segment_bytes: Option<u64>) -> Self {
-        let config = Config::load(&site.node_dir(0).join("ledger.toml")).unwrap();
-        let keys = config.load_keys().unwrap();
-        let usual = options(&config);
-        let segment_bytes = segment_bytes.unwrap_or(usual.segment_bytes);
-        let opened = Store::open(&config.store, &Options { segment_bytes, ..usual }).unwrap();
-        let started_ms = service::clock::now().0;
-        let member = Member {
-            name: config.name.clone(),
-            consensus: keys.consensus.vkey().public(),
-            cosigner: keys.cosigner.vkey().clone(),
-        };
-        let settings = Settings {
-            params: config.params.clone(),
-            members: Members::single(member),
-            identity: Identity { name: config.name, log: keys.log, cosigner: keys.cosigner },
-            timing: Timing::default(),
-            vouch: Box::new(Trusting),
-            blank: BlankStart::Genesis,
-        };
-        let now = Now { ticks: Ticks(0), wall: UnixMillis(started_ms) };
-        let consensus = keys.consensus.into_key();
-        let replica = Replica::new(settings, opened.state, &[], consensus, now).unwrap();
+        Self::aged(site, batch, segment_bytes, Duration::ZERO)
+    }
+
+    /// As [`Generator::with`], for all nodes of the site, and as if it had begun so long ago.
+    pub fn aged(site: &Site, batch: usize, segment_bytes: Option<u64>, age: Duration) -> Self {
+        let started_ms = service::clock::now().0 - age.as_millis() as u64;
+        let nodes: Vec<Part> = (0..site.node_count())
+            .map(|node| Part::open(site, node, segment_bytes, started_ms))
+            .collect();
         let agent: AgentName = AGENT.parse().unwrap();
         let key = || SigningKey::from_seed(&Zeroizing::new([7; 32]));
+        let origin = nodes[0].config.params.origin.clone();
         let mut generator = Generator {
-            replica,
-            store: Some(opened.store),
-            origin: config.params.origin.clone(),
-            pipeline: pipeline(&agent, batch, &config.params.origin, key(), started_ms),
+            nodes,
+            said: VecDeque::new(),
+            pipeline: pipeline(&agent, batch, &origin, key(), started_ms),
+            origin,
             corpus: Corpus::new(1, started_ms),
             codec: Codec::default(),
             started_ms,
             now_ms: started_ms,
-            published: opened.published,
             records: 0,
             line_bytes: 0,
         };
+        generator.connect();
         generator.enrol(site, agent, key());
         generator
+    }
+
+    fn connect(&mut self) {
+        let (now, count) = (self.now(), self.nodes.len() as u8);
+        for node in 0..count {
+            for other in (0..count).filter(|other| *other != node) {
+                self.nodes[usize::from(node)].replica.handle_up(now, NodeIndex(other));
+            }
+        }
+        self.settle();
+    }
+
+    /// Lets so much time pass without records.
+    pub fn pass(&mut self, time: Duration) {
+        self.now_ms += time.as_millis() as u64;
     }
 
     fn enrol(&mut self, site: &Site, agent: AgentName, key: SigningKey) {
@@ -120,8 +162,8 @@ impl Generator {
         let certificate = certificate.to_vec();
         let enrolment = Enrolment { agent, key: key.public(), time, certificate, signature };
         let now = self.now();
-        self.replica.handle_enrolment(now, enrolment).unwrap().unwrap();
-        self.carry_out();
+        self.nodes[0].replica.handle_enrolment(now, enrolment).unwrap().unwrap();
+        self.settle();
     }
 
     /// Adds so many records.
@@ -139,17 +181,26 @@ impl Generator {
         self.take_batches();
     }
 
-    /// Brings everything to the disk, as a node that ends does, and lets go of the store.
+    /// Brings everything to the disk, as nodes that end do, and lets go of the stores.
     pub fn let_go(&mut self) {
-        let checkpoint = self.published.as_ref().expect("something was published");
-        let mut store = self.store.take().expect("it has the store");
-        store.flush(checkpoint).unwrap();
+        let clustered = self.nodes.len() > 1;
+        for node in &mut self.nodes {
+            let checkpoint = node.published.as_ref().expect("something was published");
+            let mut store = node.store.take().expect("it has the store");
+            store.flush(checkpoint).unwrap();
+            if clustered {
+                let height = node.replica.state().height;
+                drop(VoteLog::open(&node.config.store.join("votes"), height).unwrap());
+            }
+        }
     }
 
-    /// Takes the store again, to which nothing was added meanwhile.
-    pub fn go_on(&mut self, site: &Site) {
-        let config = Config::load(&site.node_dir(0).join("ledger.toml")).unwrap();
-        self.store = Some(Store::open(&config.store, &options(&config)).unwrap().store);
+    /// Takes the stores again, to which nothing was added meanwhile.
+    pub fn go_on(&mut self) {
+        for node in &mut self.nodes {
+            let opened = Store::open(&node.config.store, &options(&node.config)).unwrap();
+            node.store = Some(opened.store);
+        }
     }
 
     fn chunk(&mut self, lines: u64) -> Chunk {
@@ -178,26 +229,45 @@ impl Generator {
         while let Some(outgoing) = self.pipeline.poll_sealed() {
             let encoded = Bytes::from(outgoing.sealed.batch.encode());
             let batch = SealedBatch::decode(&encoded).unwrap();
-            let log = self.replica.log_of(&batch.agent).unwrap().clone();
+            let log = self.nodes[0].replica.log_of(&batch.agent).unwrap().clone();
             let verified =
                 batch.open(&self.origin, &log, &mut self.codec, &mut Vec::new()).unwrap();
             let now = self.now();
-            self.replica.handle_batch(now, Pending::new(verified, log, encoded)).unwrap().unwrap();
-            self.carry_out();
+            let pending = Pending::new(verified, log, encoded);
+            self.nodes[0].replica.handle_batch(now, pending).unwrap().unwrap();
+            self.settle();
         }
     }
 
-    fn carry_out(&mut self) {
-        while let Some(output) = self.replica.poll().unwrap() {
+    /// Carries everything out that follows from what was handled.
+    fn settle(&mut self) {
+        loop {
+            (0..self.nodes.len()).for_each(|node| self.carry_out(node));
+            let Some((from, to, message)) = self.said.pop_front() else { return };
+            let now = self.now();
+            let replica = &mut self.nodes[usize::from(to)].replica;
+            replica.handle_message(now, NodeIndex(from), message).unwrap();
+        }
+    }
+
+    fn carry_out(&mut self, at: usize) {
+        let (now, count) = (self.now(), self.nodes.len() as u8);
+        let node = &mut self.nodes[at];
+        while let Some(output) = node.replica.poll().unwrap() {
             match output {
                 Output::Append(executed) => {
-                    let store = self.store.as_mut().expect("it has the store");
+                    let store = node.store.as_mut().expect("it has the store");
                     store.append(&executed).unwrap();
-                    store.record(&executed).unwrap();
-                    let now = self.now();
-                    self.replica.handle_durable(now, &executed).unwrap();
+                    store.record(&executed, node.replica.state()).unwrap();
+                    node.replica.handle_durable(now, &executed).unwrap();
                 }
-                Output::Published(head) => self.published = Some(head.checkpoint),
+                Output::Published(head) => node.published = Some(head.checkpoint),
+                Output::Send { to, message } => {
+                    let own = at as u8;
+                    let named = |other: &u8| *other != own && to.is_none_or(|to| to.0 == *other);
+                    let to = (0..count).filter(named);
+                    self.said.extend(to.map(|to| (own, to, message.clone())));
+                }
                 _ => {}
             }
         }

@@ -26,6 +26,8 @@ pub struct LedgerOptions {
     pub renew_s: u64,
     /// Outside witnesses that the nodes ask, every second if they have something new.
     pub witnesses: Vec<WitnessPlan>,
+    /// Tables for the end of the file.
+    pub extra: String,
 }
 
 impl Default for LedgerOptions {
@@ -35,6 +37,7 @@ impl Default for LedgerOptions {
             min_free_mib: 64,
             renew_s: 60,
             witnesses: Vec::new(),
+            extra: String::new(),
         }
     }
 }

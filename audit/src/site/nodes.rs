@@ -97,7 +97,8 @@ impl Site {
         let members = make_members(&origin, self.fault_model, &plans, keys).map_err(other)?;
         for (index, plan) in plans.iter().enumerate() {
             let folder = self.node_name(index);
-            self.write(&format!("{folder}/ledger.toml"), &plan.to_toml(&origin))?;
+            let text = plan.to_toml(&origin) + &options.extra;
+            self.write(&format!("{folder}/ledger.toml"), &text)?;
             self.write(&format!("{folder}/members.toml"), &members.to_toml())?;
         }
         self.write("members.toml", &members.to_toml())?;
@@ -146,7 +147,7 @@ impl Site {
             "name = \"node1\"\norigin = \"{ORIGIN}\"\n\
              [store]\ndir = {:?}\nmin_free_mib = {}\n[keys]\ndir = {:?}\n{}\
              [listen]\nagents = \"127.0.0.1:{}\"\nhttps = \"127.0.0.1:{}\"\nmetrics = \"127.0.0.1:{}\"\n\
-             [checkpoint]\nrenew_s = {}\nwitnesses_every_s = 1\n[http]\nopen_hashes = true\n{}",
+             [checkpoint]\nrenew_s = {}\nwitnesses_every_s = 1\n[http]\nopen_hashes = true\n{}{}",
             self.path(&options.store),
             options.min_free_mib,
             self.path("keys"),
@@ -156,6 +157,7 @@ impl Site {
             self.ledger_metrics_port,
             options.renew_s,
             witness_tables(&options.witnesses),
+            options.extra,
         );
         self.write("ledger.toml", &text)?;
         let policy =

@@ -182,7 +182,7 @@ pub struct Executed {
     pub agents: BTreeMap<AgentName, LogState>,
     /// Those whom it convicts.
     pub convicted: BTreeSet<Conviction>,
-    /// Where its equivocations and declarations stand.
+    /// Where its enrolments, equivocations and declarations stand.
     pub kept: Vec<EntryIndex>,
     /// Digests of its declarations, and where they stand.
     pub declared: Vec<(Hash, EntryIndex)>,
@@ -450,6 +450,7 @@ impl Run {
             return Err(ExecuteError::Enrolled(agent.clone()));
         }
         self.enrolled.push((agent.clone(), self.next()));
+        self.kept.push(self.next());
         let entry = enrolment.entry(&params.origin, params.enterprise);
         self.tree.push(&mut self.after, leaf_hash(&entry));
         let log =

@@ -322,10 +322,8 @@ impl Session<'_> {
         if !problem.is_empty() {
             return self.refuse(RefusalCode::Invalid, problem).await;
         }
-        let (store, agents, tip) = (context.store.clone(), context.view.logs(), context.view.tip());
-        let now = service::clock::now();
-        let planned =
-            tokio::task::spawn_blocking(move || store.plan_prune(days, now, tip, &agents));
+        let (store, now) = (context.store.clone(), service::clock::now());
+        let planned = tokio::task::spawn_blocking(move || store.plan_prune(days, now));
         match planned.await.map_err(|_| SessionError::Stopping)? {
             Ok(prune) => {
                 let mut matter = Vec::new();

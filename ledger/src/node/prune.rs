@@ -28,13 +28,14 @@ impl Node {
     /// Gives up what was decided to be given up.
     pub(super) fn prune_if_due(&mut self) -> Result<(), NodeError> {
         let state = self.replica.state();
-        if !self.store.is_prune_due(state)
+        let lacks_base = self.store.lacks_base(state);
+        if !(lacks_base || self.store.is_prune_due(state))
             || self.pruning.tried.is_some_and(|tried| tried.elapsed() < TRY_EVERY)
         {
             return Ok(());
         }
         self.pruning.tried = Some(Instant::now());
-        if self.store.lacks_base(state) {
+        if lacks_base {
             let digest = state.pruned.as_ref().map(|pruned| pruned.prune.base);
             digest.into_iter().for_each(|digest| self.replica.want_base(digest));
             return Ok(());

@@ -154,6 +154,7 @@ pub struct Store {
     tree: TreeFiles,
     index: Index,
     params: Params,
+    retention: Option<u32>,
     base: base::Shared,
     reader: Arc<StoreReader>,
 }
@@ -193,7 +194,8 @@ impl Store {
     pub fn record(&mut self, executed: &Executed, before: &LedgerState) -> Result<(), StoreError> {
         self.tree.append(&executed.tree)?;
         self.index.record(executed, before)?;
-        if let Some(pruned) = &executed.pruned {
+        if let Some(pruned) = executed.pruned.as_ref().filter(|pruned| self.lets_go(&pruned.prune))
+        {
             self.reader.set_dropped(pruned.prune.size());
         }
         Ok(())

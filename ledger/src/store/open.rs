@@ -26,14 +26,23 @@ pub struct Options {
     pub segment_bytes: u64,
     /// The key with which this node signed the kept checkpoint; one that it did not sign is none.
     pub signer: VerifierKey,
+    /// For how many days entries are kept, whatever is decided; `None` if for ever.
+    pub retention: Option<u32>,
     /// True if its end may be missing: the node rejoins, and fetches it before it signs anything again.
     pub may_be_behind: bool,
 }
 
 impl Options {
-    /// As nodes are usually configured, on however full a disk.
+    /// As nodes are usually configured, on however full a disk; everything is kept.
     pub fn new(params: Params, signer: VerifierKey) -> Self {
-        Options { params, min_free: 0, segment_bytes: 16 << 20, signer, may_be_behind: false }
+        Options {
+            params,
+            min_free: 0,
+            segment_bytes: 16 << 20,
+            signer,
+            retention: None,
+            may_be_behind: false,
+        }
     }
 }
 
@@ -80,10 +89,10 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> 
         tree.reader(),
         index.clone(),
         shared.clone(),
-        state.dropped().max(shared.get().map(|kept| kept.base.header.size).unwrap_or_default()),
     ));
-    let (dir, params) = (dir.to_owned(), options.params.clone());
-    let mut store = Store { dir, blocks, tree, index, params, base: shared, reader };
+    let (dir, params, retention) = (dir.to_owned(), options.params.clone(), options.retention);
+    let mut store = Store { dir, blocks, tree, index, params, retention, base: shared, reader };
+    store.note_dropped(&state);
     let (state, replayed) = catch_up(&mut store, state)?;
     let lost_base = store.lacks_base(&state);
     if lost_base {

@@ -5,7 +5,7 @@
 
 use super::{Kept, Store, StoreError, StoreReader, base, rebuild::read_block, seq_of};
 use journal::Seq;
-use record::{Hash, TreeSize, UnixMillis, block::Height, declaration::Prune, merkle::EntryIndex};
+use record::{Hash, UnixMillis, block::Height, declaration::Prune, merkle::EntryIndex};
 use replica::{BlockHeader, CHUNK, LedgerState};
 
 impl Store {
@@ -14,7 +14,10 @@ impl Store {
     /// # Errors
     /// When something cannot be read or written; nothing is lost then that was to stay.
     pub fn prune(&mut self, state: &LedgerState) -> Result<u64, StoreError> {
-        let Some(pruned) = &state.pruned else { return Ok(0) };
+        let Some(pruned) = state.pruned.as_ref().filter(|pruned| self.lets_go(&pruned.prune))
+        else {
+            return Ok(0);
+        };
         let height = pruned.prune.height;
         let kept = self.base.get();
         if kept.as_ref().is_none_or(|kept| kept.base.header.height < height) {
@@ -36,17 +39,32 @@ impl Store {
         self.release(height)
     }
 
-    /// True if [`Store::prune`] has something to do.
-    pub fn is_prune_due(&self, state: &LedgerState) -> bool {
-        let kept = self.base.get().map(|kept| kept.base.header.height).unwrap_or_default();
-        state.dropped_height() > kept
+    /// Whether entries that were decided to be given up may go here, too: a node may keep them for longer.
+    pub(super) fn lets_go(&self, prune: &Prune) -> bool {
+        self.retention.is_some_and(|days| prune.days >= days)
     }
 
-    /// True if what is kept of pruned blocks is not here, so that it must come from other nodes.
+    /// Says to those who read how much is not here any more.
+    pub(super) fn note_dropped(&self, state: &LedgerState) {
+        let due = state.pruned.as_ref().map(|pruned| &pruned.prune);
+        let due = due.filter(|prune| self.lets_go(prune) || self.lacks_base(state));
+        let kept = self.base.get().map(|kept| kept.base.header.size).unwrap_or_default();
+        self.reader.set_dropped(due.map(Prune::size).unwrap_or_default().max(kept));
+    }
+
+    /// True if [`Store::prune`] has something to do.
+    pub fn is_prune_due(&self, state: &LedgerState) -> bool {
+        let due = state.pruned.as_ref().is_some_and(|pruned| self.lets_go(&pruned.prune));
+        due && state.dropped_height() > self.base_height()
+    }
+
+    /// True if blocks are gone, and what is kept of them is not here, so that it must come from other nodes.
     pub fn lacks_base(&self, state: &LedgerState) -> bool {
-        self.is_prune_due(state)
-            && self.blocks.first_seq().0
-                > self.base.get().map_or(0, |kept| kept.base.header.height.0)
+        state.pruned.is_some() && self.blocks.first_seq().0 > self.base_height().0
+    }
+
+    fn base_height(&self) -> Height {
+        self.base.get().map(|kept| kept.base.header.height).unwrap_or_default()
     }
 
     /// Keeps a base, durably; nothing goes yet.
@@ -129,26 +147,21 @@ impl StoreReader {
         base::Sources { params, blocks, tree, index, before }.make(height, agents).map(Kept::new)
     }
 
-    /// What can be given up of a ledger whose newest block is `tip`, if entries are kept for `days`.
+    /// What can be given up if entries are kept for `days`.
     ///
     /// # Errors
     /// When nothing can, or when the store cannot be read.
-    pub fn plan_prune(
-        &self,
-        days: u32,
-        now: UnixMillis,
-        tip: (Height, TreeSize),
-        agents: &base::Agents,
-    ) -> Result<Prune, PlanError> {
-        let from = EntryIndex(self.dropped().0);
-        let begin = self.base().map(|kept| kept.base.header.height).unwrap_or_default();
-        let header = self.newest_header((begin, tip.0), |header| {
+    pub fn plan_prune(&self, days: u32, now: UnixMillis) -> Result<Prune, PlanError> {
+        let state = self.index().state().ok_or(PlanError::Nothing(days))?;
+        let (from, tip) = (EntryIndex(state.dropped().0), state.tree.size());
+        let begin = state.dropped_height().max(Height(self.blocks().first_seq().0));
+        let header = self.newest_header((begin, state.height), |header| {
             let prune = Prune { from, days, ..prune_of(header) };
-            let whole = header.size.0.div_ceil(256) * 256 <= tip.1.0;
+            let whole = header.size.0.div_ceil(256) * 256 <= tip.0;
             whole && prune.allowed_from() <= now
         })?;
         let header = header.ok_or(PlanError::Nothing(days))?;
-        let kept = self.make_base(header.height, agents)?;
+        let kept = self.make_base(header.height, &state.agents)?;
         let frontier = kept.base.frontier.clone();
         Ok(Prune { from, days, frontier, base: kept.digest, ..prune_of(&header) })
     }

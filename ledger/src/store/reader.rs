@@ -57,7 +57,7 @@ pub struct StoreReader {
     tree: TreeReader,
     index: Index,
     base: base::Shared,
-    /// How many entries were given up.
+    /// How many entries are not here any more.
     dropped: AtomicU64,
 }
 
@@ -68,12 +68,11 @@ impl StoreReader {
         tree: TreeReader,
         index: Index,
         base: base::Shared,
-        dropped: TreeSize,
     ) -> Self {
-        StoreReader { params, blocks, tree, index, base, dropped: AtomicU64::new(dropped.0) }
+        StoreReader { params, blocks, tree, index, base, dropped: AtomicU64::new(0) }
     }
 
-    /// How many entries were given up, from the first one on.
+    /// How many entries are not here any more, from the first one on.
     pub fn dropped(&self) -> TreeSize {
         TreeSize(self.dropped.load(Ordering::Acquire))
     }

@@ -6,7 +6,7 @@ use logseal_ledger::{
     config::Config,
     store::{
         Options, Store,
-        check::{Checker, Depth, Fault, FaultKind, Mend, items, lost_front},
+        check::{Checker, Depth, Fault, FaultKind, Mend, items},
     },
 };
 use logseal_tests::{
@@ -75,8 +75,9 @@ fn look(dir: &Path, store: &Store, options: &Options) -> Vec<Fault> {
     let (tree, index) = (reader.tree().clone(), reader.index().clone());
     let params = options.params.clone();
     let mut checker = Checker::new(dir, params, Depth::Hashes, tree, Some(index), None);
-    if let Some(front) = lost_front(reader.blocks()) {
-        checker.take(front);
+    let chunks = checker.begin(reader.blocks(), reader.base()).unwrap();
+    for chunk in 0..chunks {
+        checker.chunk(chunk);
     }
     let mut codec = Codec::default();
     for extent in reader.blocks().segments() {

@@ -159,7 +159,7 @@ fn the_second_backup_copies_what_is_new() {
     assert!(first["segments"].as_u64().unwrap() >= 2, "{first}");
     let same = case.backup(&[]);
     assert_eq!((&same["new_objects"], &same["new_bytes"]), (&0.into(), &0.into()), "{same}");
-    generator.go_on(&case.site);
+    generator.go_on();
     generator.add(1000);
     generator.let_go();
     let second = case.backup(&[]);

@@ -25,6 +25,7 @@ mod otlp;
 mod outage;
 mod outside;
 mod partition;
+mod prune;
 mod refusals;
 mod relp;
 mod relp_breaks;

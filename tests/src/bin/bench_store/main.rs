@@ -58,7 +58,7 @@ fn main() {
         let step = step(&site, &store, &args, records, line_bytes);
         println!("  {step}");
         steps.push(step);
-        generator.go_on(&site);
+        generator.go_on();
     }
     drop(generator);
     let last = steps.last().cloned().unwrap_or_default();
