@@ -5,7 +5,7 @@ use crate::{
     output::{Failure, fail},
 };
 use link::{
-    message::{FromNode, ToNode},
+    message::{FromNode, RefusalCode, ToNode},
     statement,
 };
 use pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -13,6 +13,12 @@ use record::{
     Origin,
     declaration::{Declaration, Matter},
 };
+use std::time::Duration;
+
+/// How often a declaration is signed anew when another one of the same second came first.
+const TRIES: usize = 5;
+/// Until another declaration is newer.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// An operator's certificate and key.
 pub struct Signer {
@@ -46,14 +52,25 @@ impl Signer {
         matter: Matter,
     ) -> Result<u64, Failure> {
         let ledger: Origin = connection.welcome.origin.parse().map_err(fail)?;
-        let time = service::clock::now().seconds();
-        let text = Declaration::statement(&ledger, &matter, time);
-        let signature = statement::sign(&self.key, text.as_bytes()).map_err(fail)?;
-        let certificate = self.certificate.to_vec();
-        let declaration = Declaration { matter, time, certificate, signature }.encode();
-        match connection.ask(&ToNode::Declare { declaration }).await? {
-            FromNode::Declared { index } => Ok(index),
-            other => Err(connection.unexpected(other)),
+        for _ in 0..TRIES {
+            let declaration = self.sign(&ledger, &matter)?.encode();
+            match connection.ask(&ToNode::Declare { declaration }).await? {
+                FromNode::Declared { index } => return Ok(index),
+                // Somebody else declared something in this second.
+                FromNode::Refused(refusal) if refusal.code == RefusalCode::NotNext => {
+                    tokio::time::sleep(SECOND).await;
+                }
+                other => return Err(connection.unexpected(other)),
+            }
         }
+        Err(Failure("another declaration came first each time: try again".into()))
+    }
+
+    fn sign(&self, ledger: &Origin, matter: &Matter) -> Result<Declaration, Failure> {
+        let time = service::clock::now().seconds();
+        let text = Declaration::statement(ledger, matter, time);
+        let signature = statement::sign(&self.key, text.as_bytes()).map_err(fail)?;
+        let (matter, certificate) = (matter.clone(), self.certificate.to_vec());
+        Ok(Declaration { matter, time, certificate, signature })
     }
 }

@@ -1,14 +1,21 @@
 //! `logseal drill`: a backup is worth what was restored from it.
 
-use super::{identities, repo::Repo, restore};
+use super::{identities, repo::Repo, restore, snapshot::Snapshot};
 use crate::{
+    client::{ClientArgs, Connection, block_on},
+    declare::Signer,
     export::write_file,
     output::{Failure, Outcome, fail},
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use clap::Args;
-use link::statement;
+use link::{Role, message::ToNode, statement};
 use pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use record::{
+    Hash, TreeSize, UnixMillis,
+    crypto::sha256,
+    declaration::{Drill, Matter, is_snapshot},
+};
 use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
@@ -48,6 +55,9 @@ pub struct DrillArgs {
     /// Its private key
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
+    /// Declare the result in the ledger, as an operator: a client configuration file, such as operator.toml
+    #[arg(long, value_name = "FILE")]
+    submit: Option<PathBuf>,
 }
 
 /// Removed with everything in it when it is dropped.
@@ -112,10 +122,54 @@ pub fn run(args: DrillArgs) -> Result<Outcome, Failure> {
         }
         Err(failure) => report["problem"] = failure.0.clone().into(),
     }
+    let text = report.to_string();
     if let Some(path) = &args.report {
-        write_report(path, &report, args.cert.as_deref().zip(args.key.as_deref()))?;
+        write_report(path, &text, args.cert.as_deref().zip(args.key.as_deref()))?;
+    }
+    if let Some(config) = &args.submit {
+        let drill = drill(begun, &text, outcome.as_ref().ok().map(|(snapshot, _)| snapshot))?;
+        report["declared"] = submit(config, drill)?.into();
     }
     Ok(finish(report, outcome.is_ok()))
+}
+
+/// What is declared of a drill.
+fn drill(
+    begun: (Instant, UnixMillis),
+    report: &str,
+    snapshot: Option<&Snapshot>,
+) -> Result<Drill, Failure> {
+    let root = |snapshot: &Snapshot| {
+        let root = Hash::from_base64(&snapshot.root);
+        root.ok_or_else(|| Failure(format!("snapshot {} names no root", snapshot.id)))
+    };
+    let name = snapshot.map(|snapshot| snapshot.id.clone()).filter(|name| is_snapshot(name));
+    Ok(Drill {
+        verified: snapshot.is_some(),
+        snapshot: name.unwrap_or_else(|| "-".to_owned()),
+        size: TreeSize(snapshot.map(|snapshot| snapshot.size).unwrap_or_default()),
+        root: snapshot.map(root).transpose()?.unwrap_or_default(),
+        begun: begun.1,
+        millis: begun.0.elapsed().as_millis() as u64,
+        report: digest(report),
+    })
+}
+
+/// SHA-256 of a report's text, as the ledger names it.
+fn digest(report: &str) -> Hash {
+    Hash(sha256(&[report.as_bytes()]))
+}
+
+/// Has the ledger decide on it; answers with the ledger index of the declaration.
+fn submit(config: &Path, drill: Drill) -> Result<u64, Failure> {
+    let client = ClientArgs::from_file(config).resolve()?;
+    let signer = Signer::of(&client)?;
+    block_on(async {
+        // Who can be reached takes it; the greeting is all that is asked before.
+        let ask = async |connection: &mut Connection| connection.ask(&ToNode::Ping).await;
+        let (_, mut connection) = client.first(&[Role::Operator], ask).await?;
+        signer.declare(&mut connection, Matter::Drill(drill)).await
+    })
 }
 
 fn merge(report: &mut Value, facts: Value) {
@@ -125,12 +179,7 @@ fn merge(report: &mut Value, facts: Value) {
 }
 
 /// Writes a report: the text that is signed, and who signed it.
-fn write_report(
-    path: &Path,
-    report: &Value,
-    signer: Option<(&Path, &Path)>,
-) -> Result<(), Failure> {
-    let text = report.to_string();
+fn write_report(path: &Path, text: &str, signer: Option<(&Path, &Path)>) -> Result<(), Failure> {
     let mut file = json!({ "report": text });
     if let Some((cert, key)) = signer {
         let named = |path: &Path, error: pki_types::pem::Error| {
@@ -170,8 +219,13 @@ fn check_report(path: &Path) -> Result<Outcome, Failure> {
     let verdict = if holds { "HOLDS  " } else { "BROKEN " };
     let said: Value = serde_json::from_str(report).unwrap_or_default();
     Ok(Outcome {
-        text: format!("{verdict} signed by {signer}\n{report}\n"),
-        json: json!({ "verified": holds, "signer": signer, "report": said }),
+        text: format!("{verdict} signed by {signer}\nreport  {}\n{report}\n", digest(report)),
+        json: json!({
+            "verified": holds,
+            "signer": signer,
+            "digest": digest(report).to_string(),
+            "report": said,
+        }),
         code: if holds { service::exit::OK } else { service::exit::BROKEN },
     })
 }

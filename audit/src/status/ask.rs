@@ -6,7 +6,9 @@ use crate::{
 };
 use link::{
     Role,
-    message::{ClusterStatus, FromNode, NodeStatus, StoreStatus, ToNode, WitnessesStatus},
+    message::{
+        ClusterStatus, FromNode, NodeStatus, RetentionStatus, StoreStatus, ToNode, WitnessesStatus,
+    },
 };
 use record::{
     Checkpoint,
@@ -43,6 +45,8 @@ pub struct Answer {
     pub witnesses: WitnessesStatus,
     /// What it found in its store.
     pub store: StoreStatus,
+    /// How long it keeps entries, and what it gave up.
+    pub retention: RetentionStatus,
     /// Its clock minus ours, milliseconds, right within half the time its answer took.
     pub offset_ms: Option<i64>,
     /// Its checkpoint, if it is one.
@@ -123,6 +127,11 @@ async fn ask(
         Ok(FromNode::Store(store)) => store,
         Ok(_) | Err(_) => StoreStatus::default(),
     };
+    // A node from before anything could be given up hangs up.
+    let retention = match connection.ask(&ToNode::Retention).await {
+        Ok(FromNode::Retention(retention)) => retention,
+        Ok(_) | Err(_) => RetentionStatus::default(),
+    };
     let note = SignedNote::parse(status.checkpoint.as_bytes());
     let checkpoint = note.as_ref().ok().and_then(|note| Checkpoint::parse(note.text()).ok());
     let trusted = policy.map(|policy| {
@@ -137,6 +146,7 @@ async fn ask(
         cluster,
         witnesses,
         store,
+        retention,
         checkpoint,
         trusted,
     })

@@ -6,6 +6,7 @@
 
 mod ask;
 mod overview;
+mod retention;
 mod row;
 mod show;
 mod single;

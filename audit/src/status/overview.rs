@@ -7,7 +7,7 @@ use super::{
     stores, witnesses,
 };
 use crate::output::shown;
-use link::message::{AgentStatus, PeerStatus, StoreStatus, WitnessStatus};
+use link::message::{AgentStatus, PeerStatus, RetentionStatus, StoreStatus, WitnessStatus};
 use service::members::FaultModel;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,6 +55,8 @@ pub struct Overview {
     pub agents: Vec<AgentStatus>,
     /// What each node that answered found in its store, by its name.
     pub stores: BTreeMap<String, StoreStatus>,
+    /// How long each keeps entries, and what it gave up, by its name.
+    pub retention: BTreeMap<String, RetentionStatus>,
     /// Outside witnesses, each where it is furthest.
     pub witnesses: Vec<WitnessStatus>,
     /// What contradicts the policy or another node: evidence.
@@ -90,6 +92,7 @@ impl Overview {
             rows: asked.iter().map(|asked| scene.row(asked)).collect(),
             agents: agents(&answers),
             stores: answers.iter().map(|a| (name(&a.name), a.store.clone())).collect(),
+            retention: answers.iter().map(|a| (name(&a.name), a.retention.clone())).collect(),
             witnesses: witnesses::merged(&answers),
             broken: broken(&answers),
             alarms: Vec::new(),

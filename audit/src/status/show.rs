@@ -2,6 +2,7 @@
 
 use super::{
     overview::{Overview, Verdict},
+    retention,
     row::Row,
     stores, witnesses,
 };
@@ -25,6 +26,7 @@ pub(super) fn outcome(overview: &Overview) -> Outcome {
     };
     text += &table(overview);
     text.extend(overview.agents.iter().map(agent_line));
+    text.extend(overview.retention.iter().filter_map(|(node, kept)| retention::line(node, kept)));
     text.extend(overview.stores.iter().filter_map(|(node, store)| stores::line(node, store)));
     text.extend(overview.witnesses.iter().map(witnesses::line));
     text.extend(overview.alarms.iter().map(|alarm| format!("alarm  {alarm}\n")));
@@ -124,6 +126,7 @@ fn json(overview: &Overview) -> Value {
         "proposer": overview.proposer,
         "nodes": overview.rows.iter().map(row_json).collect::<Vec<_>>(),
         "agents": agents,
+        "retention": overview.retention.iter().map(|(node, kept)| (node.clone(), retention::json(kept))).collect::<serde_json::Map<_, _>>(),
         "stores": overview.stores.iter().map(|(node, store)| (node.clone(), stores::json(store))).collect::<serde_json::Map<_, _>>(),
         "witnesses": overview.witnesses.iter().map(witnesses::json).collect::<Vec<_>>(),
         "alarms": overview.alarms,

@@ -1,6 +1,6 @@
 //! How the one node of a ledger of one is.
 
-use super::{ask::Answer, row::name, stores, witnesses};
+use super::{ask::Answer, retention, row::name, stores, witnesses};
 use crate::output::{Outcome, shown};
 use record::UnixSeconds;
 use serde_json::json;
@@ -42,6 +42,7 @@ pub(super) fn report(answer: &Answer) -> Outcome {
     }
     text.extend(answer.witnesses.witnesses.iter().map(witnesses::line));
     let broken: Vec<String> = witnesses::problems(answer, true).collect();
+    text.extend(retention::line(&name(&answer.name), &answer.retention));
     text.extend(stores::line(&name(&answer.name), &answer.store));
     let damaged = stores::problem(&answer.store);
     let alarms: Vec<String> = witnesses::problems(answer, false).chain(damaged.clone()).collect();
@@ -63,6 +64,7 @@ pub(super) fn report(answer: &Answer) -> Outcome {
         "cosigned": cosigned,
         "problem": problem,
         "agents": agents,
+        "retention": retention::json(&answer.retention),
         "store": stores::json(&answer.store),
         "witnesses": answer.witnesses.witnesses.iter().map(witnesses::json).collect::<Vec<_>>(),
         "alarms": alarms,

@@ -1,7 +1,7 @@
 use super::*;
 use link::message::{
-    AgentStatus, ClusterStatus, NodeState, NodeStatus, PeerStatus, StoreStatus, WitnessStatus,
-    WitnessesStatus,
+    AgentStatus, ClusterStatus, NodeState, NodeStatus, PeerStatus, RetentionStatus, StoreStatus,
+    WitnessStatus, WitnessesStatus,
 };
 use record::{Checkpoint, Hash, Origin, TreeSize};
 use std::slice::from_ref;
@@ -65,6 +65,7 @@ fn answer(number: usize, nodes: usize) -> Answer {
         }),
         witnesses: WitnessesStatus::default(),
         store: StoreStatus::default(),
+        retention: RetentionStatus::default(),
         offset_ms: Some(0),
         checkpoint: Some(checkpoint),
         trusted: Some(Ok(vec![NOW - 1; quorum])),

@@ -230,13 +230,15 @@ impl Node {
             return Ok(());
         }
         let digest = SealedBatch::digest(&declaration.encode());
+        let stale = declaration.time <= self.replica.state().declared;
+        let code = if stale { RefusalCode::NotNext } else { RefusalCode::Invalid };
         let now = self.now();
         match self.replica.handle_declaration(now, declaration)? {
             Ok(()) => {
                 self.answers.declarations.insert(digest, reply);
             }
             Err(why) => {
-                let _ = reply.send(refused(RefusalCode::Invalid, why, None));
+                let _ = reply.send(refused(code, why, None));
             }
         }
         Ok(())

@@ -319,3 +319,57 @@ fn a_member_of_a_cluster_comes_back_from_an_old_backup_without_contradicting_its
     let overview = cluster.overview();
     assert!(overview.rows.iter().all(|row| row.voting), "{}", cluster.describe());
 }
+
+#[test]
+fn what_came_of_a_drill_is_an_entry_of_the_ledger() {
+    let running = Running::start(kong_source);
+    let mut log = fs::File::create(running.site.path("kong.log")).unwrap();
+    let mut corpus = logseal::site::corpus::Corpus::new(7, 1_795_248_147_000);
+    (0..300).for_each(|_| writeln!(log, "{}", corpus.line("a")).unwrap());
+    running.wait_receipted(300);
+    let site = &running.site;
+    let (store, repo, scratch) = (site.path("store"), site.path("repo"), site.path("scratch"));
+    fs::create_dir_all(&scratch).unwrap();
+    let case = Case { store, policy: site.path("policy"), repo, site: running.site };
+    let config = case.site.path("ledger.toml");
+    let (policy, repo) = (shown(&case.policy), shown(&case.repo));
+    let args = ["backup", "--config", shown(&config), "--policy", policy, "--to", repo];
+    wait_for("a checkpoint to back up", || (case.run(&args).0 == 0).then_some(()));
+
+    let (report, operator) = (case.site.path("report.json"), case.site.path("operator.toml"));
+    let drill = ["drill", "--from", repo, "--scratch", shown(&scratch), "--policy", policy];
+    let submit = ["--submit", shown(&operator), "--report", shown(&report)];
+    let (code, held) = case.run(&[&drill[..], &submit].concat());
+    assert_eq!((code, &held["verified"]), (0, &true.into()), "{held}");
+    flip(&case.largest_object());
+    let (code, failed) = case.run(&[&drill[..], &submit[..2]].concat());
+    assert_eq!((code, &failed["verified"]), (1, &false.into()), "{failed}");
+
+    let text = fs::read_to_string(&report).unwrap();
+    let file: Value = serde_json::from_str(&text).unwrap();
+    let digest = record::crypto::sha256(&[file["report"].as_str().unwrap().as_bytes()]);
+    let dir = case.site.path("exported");
+    let auditor = case.site.path("auditor.toml");
+    let export = ["export", "--config", shown(&auditor), "--output", shown(&dir)];
+    let (code, exported) = case.run(&export);
+    assert_eq!(code, 0, "{exported}");
+    let mut declared = Vec::new();
+    for path in crate::heal::files(&dir, "") {
+        let lines = fs::read_to_string(&path).unwrap_or_default();
+        for line in lines.lines().filter(|line| line.contains("[drill@")) {
+            declared.push(line[line.find('<').unwrap()..].to_owned());
+        }
+    }
+    assert_eq!(declared.len(), 2, "{declared:?}");
+    let of = |line: &str| {
+        let entry = record::entry::Entry::parse(line.as_bytes()).unwrap();
+        let declaration = record::declaration::Declaration::from_entry(&entry).unwrap();
+        let record::declaration::Matter::Drill(drill) = declaration.matter else {
+            panic!("{line}")
+        };
+        drill
+    };
+    let (held, failed) = (of(&declared[0]), of(&declared[1]));
+    assert!(held.verified && held.report.0 == digest && held.size.0 >= 300, "{held:?}");
+    assert!(!failed.verified && failed.size.0 == 0, "{failed:?}");
+}
