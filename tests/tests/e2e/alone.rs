@@ -1,6 +1,9 @@
 //! The store of a ledger of one, when its disk lies: what can be made again is, and what cannot is named.
 
-use crate::heal::{files, flip};
+use crate::{
+    heal::{files, flip},
+    prune,
+};
 use logseal::site::{LedgerOptions, Site};
 use logseal_ledger::{
     config::Config,
@@ -10,9 +13,10 @@ use logseal_ledger::{
     },
 };
 use logseal_tests::{
+    LIMIT,
     cluster::Dice,
     generate::{Generator, options},
-    new_site,
+    new_site, wait_for,
 };
 use record::{batch::Codec, merkle::EntryIndex};
 use std::{
@@ -33,6 +37,9 @@ struct Pristine {
     site: Site,
     store: PathBuf,
     options: Options,
+    /// The first entry that was not given up.
+    first: u64,
+    /// From that one on.
     entries: Vec<Vec<u8>>,
 }
 
@@ -40,18 +47,40 @@ impl Pristine {
     fn make() -> Self {
         let (dir, site) = new_site();
         site.configure_ledger(&LedgerOptions::default()).unwrap();
-        let path = site.node_dir(0).join("ledger.toml");
         let mut generator = Generator::with(&site, 100, Some(SEGMENT_BYTES));
         generator.add(RECORDS);
         generator.let_go();
+        Self::of(dir, site)
+    }
+
+    /// A store whose older half was given up.
+    fn pruned() -> Self {
+        let (dir, site) = new_site();
+        site.configure_ledger(&prune::options(prune::RETENTION)).unwrap();
+        let mut generator = Generator::aged(&site, 100, Some(SEGMENT_BYTES), 500 * prune::DAY);
+        generator.add(RECORDS);
+        generator.pass(499 * prune::DAY);
+        generator.add(RECORDS);
+        generator.let_go();
+        let mut node = site.start_ledger().unwrap();
+        let (code, said) = prune::prune(&site, &["--yes"]);
+        assert_eq!(code, 0, "{said}");
+        wait_for("the base", || site.path("store/base").exists().then_some(()));
+        node.stop(LIMIT).unwrap();
+        Self::of(dir, site)
+    }
+
+    fn of(dir: TempDir, site: Site) -> Self {
+        let path = site.node_dir(0).join("ledger.toml");
         let config = Config::load(&path).unwrap();
         let options = options(&config);
         let store = site.path("pristine");
         copy(&config.store, &store);
         let opened = Store::open(&config.store, &options).unwrap();
         let (end, reader) = (EntryIndex(opened.state.tree.size().0), opened.store.reader());
-        let entries = reader.entries(EntryIndex(0), end).unwrap();
-        Pristine { _dir: dir, site, store, options, entries }
+        let first = reader.dropped().0;
+        let entries = reader.entries(EntryIndex(first), end).unwrap();
+        Pristine { _dir: dir, site, store, options, first, entries }
     }
 
     /// A copy of the store, which may be damaged.
@@ -122,8 +151,9 @@ fn fate(pristine: &Pristine, dir: &Path, what: &str) -> Fate {
     let left = look(dir, &store, &pristine.options);
     let mut lost = Vec::new();
     for fault in &left {
+        let gone = matches!(fault.mend, Some(Mend::Base | Mend::Chunk(_))) && pristine.first > 0;
         assert!(
-            matches!(fault.kind, FaultKind::Damaged | FaultKind::Missing),
+            gone || matches!(fault.kind, FaultKind::Damaged | FaultKind::Missing),
             "{what}: not mended: {fault}"
         );
         assert!(fault.file.starts_with(dir), "{what}: it names no file: {fault}");
@@ -133,21 +163,25 @@ fn fate(pristine: &Pristine, dir: &Path, what: &str) -> Fate {
             }
             // The header of a segment that lacks blocks as well.
             Some(Mend::Segment(_)) => {}
+            // What stays of entries that were given up: other nodes have it, or a backup.
+            Some(Mend::Base | Mend::Chunk(_)) => {}
             other => panic!("{what}: {fault}: {other:?}"),
         }
     }
     // Whatever is not named as lost is there, bit for bit.
     let reader = store.reader();
-    let mut at = 0;
-    while at < pristine.entries.len() as u64 {
+    let (mut at, begin) = (pristine.first, pristine.first);
+    let last = begin + pristine.entries.len() as u64;
+    while at < last {
         if let Some(range) = lost.iter().find(|range| range.contains(&at)) {
             at = range.end;
             continue;
         }
         let end = lost.iter().map(|range| range.start).filter(|start| *start > at).min();
-        let end = end.unwrap_or(pristine.entries.len() as u64);
+        let end = end.unwrap_or(last);
         let kept = reader.entries(EntryIndex(at), EntryIndex(end)).unwrap();
-        assert!(kept == pristine.entries[at as usize..end as usize], "{what}: silently altered");
+        let right = &pristine.entries[(at - begin) as usize..(end - begin) as usize];
+        assert!(kept == right, "{what}: silently altered");
         at = end;
     }
     match (first.is_empty(), left.is_empty()) {
@@ -181,8 +215,31 @@ fn no_bit_that_flips_in_the_store_of_a_single_node_goes_unnoticed() {
 }
 
 #[test]
+fn what_stays_of_entries_that_were_given_up_is_watched_as_well() {
+    let pristine = Pristine::pruned();
+    let mut dice = Dice::new(8);
+    for (folder, suffix) in [("", "base"), ("tree", ""), ("blocks", ".seg"), ("index", "")] {
+        let mut fates: BTreeMap<Fate, usize> = BTreeMap::new();
+        for n in 0..FLIPS {
+            let dir = pristine.copy();
+            flip(&files(&dir.join(folder), suffix), 1, &mut dice);
+            let what = format!("flip {n} in {folder}/*{suffix}");
+            *fates.entry(fate(&pristine, &dir, &what)).or_default() += 1;
+        }
+        println!("{FLIPS} flips in {folder}/*{suffix} of a pruned store: {fates:?}");
+        if folder.is_empty() {
+            assert_eq!(fates.get(&Fate::Named), Some(&FLIPS), "the base is all there is of them");
+        }
+    }
+    cut_and_delete(&pristine);
+}
+
+#[test]
 fn no_file_of_a_single_nodes_store_is_cut_or_deleted_unnoticed() {
-    let pristine = Pristine::make();
+    cut_and_delete(&Pristine::make());
+}
+
+fn cut_and_delete(pristine: &Pristine) {
     let mut dice = Dice::new(6);
     let mut fates: BTreeMap<(bool, Fate), usize> = BTreeMap::new();
     let names: Vec<PathBuf> = files(&pristine.store, "")
@@ -204,7 +261,7 @@ fn no_file_of_a_single_nodes_store_is_cut_or_deleted_unnoticed() {
                 }
             }
             let what = format!("{} cut to {cut:?}", name.display());
-            *fates.entry((cut.is_none(), fate(&pristine, &dir, &what))).or_default() += 1;
+            *fates.entry((cut.is_none(), fate(pristine, &dir, &what))).or_default() += 1;
         }
     }
     println!("{} files deleted (true) or cut (false): {fates:?}", names.len());

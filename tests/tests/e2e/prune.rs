@@ -12,17 +12,17 @@ use std::{
     time::Duration,
 };
 
-const DAY: Duration = Duration::from_secs(86_400);
+pub const DAY: Duration = Duration::from_secs(86_400);
 /// Of what is older than a year.
 const OLD: u64 = 20_000;
-const RETENTION: &str = "[retention]\ndays = 365\n";
+pub const RETENTION: &str = "[retention]\ndays = 365\n";
 const SEGMENT_BYTES: u64 = 64 << 10;
 
 fn shown(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn options(extra: &str) -> LedgerOptions {
+pub fn options(extra: &str) -> LedgerOptions {
     LedgerOptions { extra: extra.to_owned(), ..LedgerOptions::default() }
 }
 
@@ -51,7 +51,7 @@ fn first_block(store: &Path) -> u64 {
     numbers.min().unwrap() + 1
 }
 
-fn prune(site: &Site, more: &[&str]) -> (i32, Value) {
+pub fn prune(site: &Site, more: &[&str]) -> (i32, Value) {
     let config = site.path("operator.toml");
     let own = ["prune", "--config", shown(&config), "--older-than", "365"];
     logseal(site, &[&own[..], more].concat())

@@ -75,10 +75,12 @@ pub struct Checker {
     pub(super) tree_dir: PathBuf,
     index_dir: PathBuf,
     pub(super) tree: TreeReader,
-    index: Option<Index>,
+    pub(super) index: Option<Index>,
     signed: Option<Checkpoint>,
     /// What is kept of blocks that were given up.
     pub(super) base: Option<Kept>,
+    /// The newest block that was given up; 0 if none was.
+    pub(super) floor: Height,
     /// Whether a block was seen that gives them up.
     declared: bool,
     /// The height of the block before.
@@ -92,7 +94,7 @@ pub struct Checker {
     completed: [u64; FILES],
     pub(super) logs: BTreeMap<AgentName, Log>,
     pub(super) totals: Totals,
-    faults: Vec<Fault>,
+    pub(super) faults: Vec<Fault>,
 }
 
 impl Checker {
@@ -110,6 +112,7 @@ impl Checker {
             depth,
             dir: dir.to_owned(),
             base: None,
+            floor: Height(0),
             declared: false,
             blocks_dir: dir.join("blocks"),
             tree_dir: dir.join("tree"),
@@ -150,7 +153,7 @@ impl Checker {
 
     /// Looks at what comes next. What is in front of the base is of no interest any more.
     pub fn take(&mut self, item: Item) {
-        let floor = self.floor();
+        let floor = self.floor;
         if item.last() <= floor {
             return;
         }
@@ -471,7 +474,8 @@ impl Checker {
     fn batch(&mut self, placed: &Placed, batch: &BatchFacts) -> Option<String> {
         let Some(log) = self.logs.get_mut(&placed.agent) else {
             // It may have been enrolled in what is lost.
-            return (self.totals.blocks + self.floor().0 == self.height.0)
+            let known = self.floor == Height(0) || self.base.is_some();
+            return (known && self.totals.blocks + self.floor.0 == self.height.0)
                 .then(|| "its agent is not enrolled".into());
         };
         if let Some((size, root, time)) = log.sealed {

@@ -5,14 +5,13 @@
 
 use super::{Checker, Depth, FaultKind, Mend, chain::Log, facts::lost_front};
 use crate::store::{
-    FoundBase, Kept, StoreError, read_base,
+    FoundBase, Index, Kept, StoreError, read_base,
     tree::{FILES, STRIDE},
 };
-use journal::Reader;
+use journal::{Reader, Seq};
 use link::statement;
 use record::{
     Hash,
-    block::Height,
     declaration::Declaration,
     enrolment::Enrolment,
     entry::Entry,
@@ -49,23 +48,38 @@ impl Checker {
         if let Some(problem) = fault {
             self.push(FaultKind::Base, file, None, None, problem, Some(Mend::Base));
         }
-        if let Some(kept) = kept {
-            self.stand_on(kept);
+        match kept {
+            Some(kept) => self.stand_on(kept),
+            None if blocks.first_seq() > Seq(0) => self.stand_on_declaration(),
+            None => {}
         }
-        if let Some(front) = lost_front(blocks, self.floor()) {
+        if let Some(front) = lost_front(blocks, self.floor) {
             self.take(front);
         }
         Ok(self.base.as_ref().map(|kept| kept.base.chunk_count()).unwrap_or_default())
     }
 
-    /// The newest block that was given up; 0 if none was.
-    pub(super) fn floor(&self) -> Height {
-        self.base.as_ref().map(|kept| kept.base.header.height).unwrap_or_default()
+    /// Without a base: what the index knows of the declaration says where the blocks begin.
+    fn stand_on_declaration(&mut self) {
+        let state = self.index.as_ref().and_then(Index::state);
+        let Some(prune) = state.and_then(|state| state.pruned).map(|pruned| pruned.prune) else {
+            return;
+        };
+        self.floor = prune.height;
+        (self.height, self.parent) = (prune.height, Some(prune.block));
+        self.frontier = prune.frontier;
+        self.recount();
+        if self.faults.is_empty() {
+            let file = crate::store::base_path(&self.dir);
+            let problem = "it is missing: it was deleted".to_owned();
+            self.push(FaultKind::Base, file, None, None, problem, Some(Mend::Base));
+        }
     }
 
     fn stand_on(&mut self, kept: Kept) {
         let base = &kept.base;
         let Ok(state) = base.state() else { return };
+        self.floor = base.header.height;
         (self.height, self.parent) = (base.header.height, Some(base.header.id()));
         self.frontier = base.frontier.clone();
         self.recount();
