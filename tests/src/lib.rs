@@ -13,6 +13,7 @@ pub mod kills;
 pub mod lying_site;
 pub mod network;
 pub mod outside;
+pub mod page;
 pub mod rsyslog_pair;
 pub mod syslog_ng;
 pub mod systemd;

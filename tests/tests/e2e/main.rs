@@ -3,6 +3,7 @@
 
 mod agent_kills;
 mod alone;
+mod audit_page;
 mod backup;
 mod cluster;
 mod crash;
