@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails loudly")]
 
 mod agent_kills;
+mod alarms;
 mod alone;
 mod audit_page;
 mod backup;
