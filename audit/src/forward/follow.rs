@@ -94,7 +94,11 @@ impl<'a> Follower<'a> {
             self.turn += 1;
             failure
         });
-        let Some(run) = read? else { return Ok(false) };
+        let read = read?;
+        if let Some(state) = &self.state {
+            metrics.stands(state.tree.size().0, state.checkpoint.size.0);
+        }
+        let Some(run) = read else { return Ok(false) };
         if let Some(state) = self.state.as_mut().filter(|state| state.file.is_none())
             && let Sink::File(output) = sink
         {
@@ -108,14 +112,14 @@ impl<'a> Follower<'a> {
                 Sink::Syslog(output) => output.write(&run.bytes)?,
             }
         }
-        let next = run.tree.size();
         if let Some(state) = &mut self.state {
             state.tree = run.tree;
             if let Sink::File(output) = sink {
                 state.file = Some(output.place());
             }
             file.save(state)?;
-            metrics.delivered(run.count, next.0, state.checkpoint.size.0);
+            metrics.delivered(run.count);
+            metrics.stands(state.tree.size().0, state.checkpoint.size.0);
         }
         Ok(true)
     }
