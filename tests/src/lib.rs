@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod figures;
 pub mod generate;
 pub mod http_lines;
+pub mod installed;
 pub mod kills;
 pub mod lying_site;
 pub mod network;

@@ -36,20 +36,39 @@ pub struct Done {
 /// # Panics
 /// If there is no such heading, or nothing to type below it.
 pub fn commands(name: &str, heading: &str) -> Vec<Shown> {
+    let mut found = Vec::new();
+    fenced(name, heading, "sh", |line, text| add(&mut found, line, text));
+    found
+}
+
+/// What stands in the blocks of another language there.
+///
+/// # Panics
+/// As [`commands`].
+pub fn text(name: &str, heading: &str, language: &str) -> String {
+    let mut found = String::new();
+    fenced(name, heading, language, |_, text| found += &format!("{text}\n"));
+    found
+}
+
+/// Gives the lines of the blocks in a language to `each`, with their numbers.
+fn fenced(name: &str, heading: &str, language: &str, mut each: impl FnMut(usize, &str)) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
     let page = std::fs::read_to_string(&path).unwrap();
-    let (mut here, mut fence, mut found) = (false, None, Vec::<Shown>::new());
+    let (mut here, mut fence, mut found) = (false, None, false);
     for (line, text) in (1..).zip(page.lines()) {
         match (text.strip_prefix("```"), fence) {
             (Some(_), Some(_)) => fence = None,
             (Some(language), None) => fence = Some(language),
             (None, None) if text.starts_with('#') => here = text == heading,
-            (None, Some("sh")) if here => add(&mut found, line, text),
+            (None, Some(of)) if here && of == language => {
+                found = true;
+                each(line, text);
+            }
             _ => {}
         }
     }
-    assert!(!found.is_empty(), "{}: no commands below '{heading}'", path.display());
-    found
+    assert!(found, "{}: no {language} below '{heading}'", path.display());
 }
 
 fn add(found: &mut Vec<Shown>, line: usize, text: &str) {

@@ -237,27 +237,38 @@ pub struct Found {
 pub fn read(
     path: &Path,
     format: Format,
-    mut each: impl FnMut(Found) -> Result<(), String>,
+    each: impl FnMut(Found) -> Result<(), String>,
 ) -> Result<Result<(String, u64), String>, Failure> {
     #[cfg(feature = "parquet")]
     if format == Format::Parquet {
         return super::parquet::read(path, each);
     }
     let mut file = BufReader::with_capacity(1 << 18, HashedRead::open(path)?);
+    let read = read_plain(&mut file, format, each).map_err(Failure::file(path))?;
+    Ok(read.map(|()| file.into_inner().finish()))
+}
+
+/// Reads frames, or with [`Format::Jsonl`] lines, and gives each entry to `each`. One entry is in memory
+/// at a time, whatever its length says.
+///
+/// # Errors
+/// The outer one: it cannot be read. The inner one: what is wrong with it, or what `each` says.
+pub fn read_plain(
+    file: &mut impl BufRead,
+    format: Format,
+    mut each: impl FnMut(Found) -> Result<(), String>,
+) -> io::Result<Result<(), String>> {
     loop {
-        let next =
-            if format == Format::Jsonl { next_json(&mut file) } else { next_frame(&mut file) };
-        match next.map_err(Failure::file(path))? {
-            Ok(None) => break,
-            Ok(Some(found)) => {
-                if let Err(problem) = each(found) {
-                    return Ok(Err(problem));
-                }
-            }
-            Err(problem) => return Ok(Err(problem)),
+        let next = if format == Format::Jsonl { next_json(file) } else { next_frame(file) };
+        let given = match next? {
+            Ok(None) => return Ok(Ok(())),
+            Ok(Some(found)) => each(found),
+            Err(problem) => Err(problem),
+        };
+        if given.is_err() {
+            return Ok(given);
         }
     }
-    Ok(Ok(file.into_inner().finish()))
 }
 
 /// The next frame, nothing at the end, or what is wrong.
