@@ -282,7 +282,7 @@ fn next_frame(file: &mut impl BufRead) -> Next {
     }
     let length = digits
         .strip_suffix(b" ")
-        .filter(|digits| digits[..1] != *b"0" && digits.iter().all(u8::is_ascii_digit))
+        .filter(|digits| !digits.starts_with(b"0") && digits.iter().all(u8::is_ascii_digit))
         .and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<usize>().ok())
         .filter(|length| *length <= MAX_ENTRY);
     let Some(length) = length else {
@@ -341,4 +341,26 @@ pub fn private_dir(dir: &Path) -> Result<(), Failure> {
 pub fn sync_dir(dir: &Path) -> Result<(), Failure> {
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_frame_is_refused_and_never_a_panic() {
+        let frames = |bytes: &[u8]| {
+            let mut entries = Vec::new();
+            let read = read_plain(&mut &bytes[..], Format::Syslog, |found| {
+                entries.push(found.entry);
+                Ok(())
+            });
+            read.unwrap().map(|()| entries)
+        };
+        assert_eq!(frames(b"").unwrap().len(), 0);
+        assert_eq!(frames(b"3 abc\n1  \n").unwrap(), [b"abc".to_vec(), b" ".to_vec()]);
+        for bad in [" ", " 3 abc\n", "03 abc\n", "+3 abc\n", "3", "3 abc", "3 abcd\n", "65536 "] {
+            assert!(frames(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
 }
