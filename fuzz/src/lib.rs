@@ -18,11 +18,13 @@
 
 mod agent;
 mod evidence;
+mod folders;
 mod outside;
 mod storage;
 
 pub use agent::{extract, otlp, pipeline, relp, shadow, syslog_frames};
 pub use evidence::{batch, checkpoint, enrolment, entry, note, policy, tlog_proof, vkey};
+pub use folders::{export_files, export_manifest, range_proof, snapshot};
 pub use outside::{add_checkpoint, follow, monitor_state};
 pub use storage::{
     block, block_header, equivocation, frame, journal_offsets, journal_scan, message, spool,
@@ -44,6 +46,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("enrolment", enrolment),
     ("entry", entry),
     ("equivocation", equivocation),
+    ("export_files", export_files),
+    ("export_manifest", export_manifest),
     ("extract", extract),
     ("follow", follow),
     ("frame", frame),
@@ -55,8 +59,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("otlp", otlp),
     ("pipeline", pipeline),
     ("policy", policy),
+    ("range_proof", range_proof),
     ("relp", relp),
     ("shadow", shadow),
+    ("snapshot", snapshot),
     ("spool", spool),
     ("syslog_frames", syslog_frames),
     ("tlog_proof", tlog_proof),

@@ -1,20 +1,23 @@
 //! A node's HTTPS side that lies to whoever reads it: it has the node's certificate, and all else
 //! from an honest node.
 
-use crate::auditor;
-use http_lines::{Request, answer};
+use crate::{auditor, http_lines};
 use link::tls::{ReloadingServer, TlsFiles};
-use logseal::{
-    site::Site,
-    tiles::{Tiles, TilesError},
-};
+use logseal::{site::Site, tiles::Tiles};
 use logseal_ledger::config::{Config, Keys};
-use record::{Checkpoint, Hash, UnixSeconds, note::SignedNote};
+use record::{
+    Checkpoint, Hash, Origin, TreeSize, UnixSeconds,
+    merkle::{Frontier, leaf_hash, perfect_root},
+    note::SignedNote,
+};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{io::AsyncReadExt, net::TcpListener};
+use tokio::net::TcpListener;
+
+/// So many nodes of a lying quorum sign, or all if there are fewer.
+const LIARS: usize = 3;
 
 /// What it lies about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub enum Lie {
     Entry(String, String),
     /// An old checkpoint.
     Old(Vec<u8>),
+    /// All of it: the entries are these, signed by a quorum that lies with it.
+    Ledger(Arc<Vec<Vec<u8>>>),
 }
 
 /// The lying side, until it is dropped.
@@ -43,11 +48,13 @@ struct Server {
     tls: ReloadingServer,
     honest: String,
     files: TlsFiles,
+    origin: Origin,
     keys: Vec<Keys>,
 }
 
 impl LyingSite {
-    /// Takes the place of node `index`, which must not run, and reads from node `honest`.
+    /// Takes the place of node `index`, which must not run, and reads from node `honest` unless it
+    /// makes up everything.
     pub fn start(site: &Site, index: usize, honest: usize) -> Self {
         let config = Config::load(&site.node_dir(index).join("ledger.toml")).unwrap();
         let origin = &config.params.origin;
@@ -60,6 +67,7 @@ impl LyingSite {
             tls: config.https_tls().unwrap(),
             honest: site.https_address(honest).to_string(),
             files: auditor(site),
+            origin: origin.clone(),
             keys: keys.collect(),
         };
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -103,33 +111,58 @@ impl Server {
                 let limit = Duration::from_secs(10);
                 let accepted = link::tls::accept_optional(stream, &server.tls, limit).await;
                 let Ok((mut stream, _)) = accepted else { return };
-                while let Some(Request { path }) = http_lines::read(&mut stream).await {
-                    let body = server.respond(&path).await;
-                    if answer(&mut stream, body.as_deref()).await.is_err() {
+                while let Some(request) = http_lines::read(&mut stream).await {
+                    let body = server.respond(&request.path).await;
+                    let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
+                    let body = body.unwrap_or_default();
+                    if http_lines::answer(&mut stream, status, &body).await.is_err() {
                         return;
                     }
                 }
-                let _ = stream.read(&mut [0]).await;
             });
         }
     }
 
     async fn respond(&self, path: &str) -> Option<Vec<u8>> {
         let lie = self.lie.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Lie::Ledger(entries) = lie {
+            return self.made_up(path, &entries);
+        }
         let mut tiles = Tiles::connect(&self.honest, self.files.clone()).await.ok()?;
         if path == "/checkpoint" {
             let honest = tiles.checkpoint_bytes().await.ok()?.to_vec();
             return Some(self.checkpoint(&lie, honest));
         }
-        let rest = path.strip_prefix("/tile/")?;
-        let (level, rest) = rest.split_once('/')?;
-        let (index, width) = rest.split_once(".p/").unwrap_or((rest, "256"));
-        let (index, width) = (index.parse().ok()?, width.parse().ok()?);
+        match Tile::parse(path)? {
+            Tile { level: None, index, width } => {
+                bundle(&tiles.bundle(index, width).await.ok()?, &lie)
+            }
+            Tile { level: Some(level), index, width } => {
+                Some(joined(&tiles.hashes(level, index, width).await.ok()?))
+            }
+        }
+    }
+
+    /// What a node with these entries would serve.
+    fn made_up(&self, path: &str, entries: &[Vec<u8>]) -> Option<Vec<u8>> {
+        let leaves: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
+        if path == "/checkpoint" {
+            let mut tree = Frontier::default();
+            leaves.iter().for_each(|leaf| tree.push(*leaf));
+            let size = TreeSize(leaves.len() as u64);
+            let checkpoint = Checkpoint::new(self.origin.clone(), size, tree.root());
+            return Some(self.signed(&checkpoint, LIARS));
+        }
+        let Tile { level, index, width } = Tile::parse(path)?;
+        let first = usize::try_from(index).ok()? * 256;
+        let range = first..first + usize::try_from(width).ok()?;
         match level {
-            "entries" => bundle(tiles.bundle(index, width).await, &lie),
-            level => {
-                let hashes = tiles.hashes(level.parse().ok()?, index, width).await.ok()?;
-                Some(hashes.iter().flat_map(|hash| hash.0).collect())
+            None => bundle(entries.get(range)?, &Lie::None),
+            Some(level) => {
+                let under = (0..level).fold(leaves, |below, _| {
+                    below.chunks_exact(256).map(|full| perfect_root(full.to_vec())).collect()
+                });
+                Some(joined(under.get(range)?))
             }
         }
     }
@@ -137,9 +170,9 @@ impl Server {
     fn checkpoint(&self, lie: &Lie, honest: Vec<u8>) -> Vec<u8> {
         let signers = match lie {
             Lie::Root => 1,
-            Lie::ForkedQuorum => 3,
+            Lie::ForkedQuorum => LIARS,
             Lie::Old(old) => return old.clone(),
-            Lie::None | Lie::Entry(..) => return honest,
+            Lie::None | Lie::Entry(..) | Lie::Ledger(_) => return honest,
         };
         let note = SignedNote::parse(&honest).unwrap();
         let mut checkpoint = Checkpoint::parse(note.text()).unwrap();
@@ -156,12 +189,29 @@ impl Server {
     }
 }
 
-fn bundle(entries: Result<Vec<Vec<u8>>, TilesError>, lie: &Lie) -> Option<Vec<u8>> {
+/// A tile or, without a level, a bundle.
+struct Tile {
+    level: Option<u8>,
+    index: u64,
+    width: u64,
+}
+
+impl Tile {
+    /// Reads a path, of the first thousand of its level.
+    fn parse(path: &str) -> Option<Self> {
+        let (level, rest) = path.strip_prefix("/tile/")?.split_once('/')?;
+        let (index, width) = rest.split_once(".p/").unwrap_or((rest, "256"));
+        let level = if level == "entries" { None } else { Some(level.parse().ok()?) };
+        Some(Tile { level, index: index.parse().ok()?, width: width.parse().ok()? })
+    }
+}
+
+fn bundle(entries: &[Vec<u8>], lie: &Lie) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    for entry in entries.ok()? {
+    for entry in entries {
         let entry = match lie {
-            Lie::Entry(from, to) => String::from_utf8_lossy(&entry).replace(from, to).into_bytes(),
-            _ => entry,
+            Lie::Entry(from, to) => String::from_utf8_lossy(entry).replace(from, to).into_bytes(),
+            _ => entry.clone(),
         };
         out.extend_from_slice(&u16::try_from(entry.len()).ok()?.to_be_bytes());
         out.extend_from_slice(&entry);
@@ -169,34 +219,6 @@ fn bundle(entries: Result<Vec<Vec<u8>>, TilesError>, lie: &Lie) -> Option<Vec<u8
     Some(out)
 }
 
-/// As much of HTTP/1.1 as a liar needs.
-mod http_lines {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    pub(super) struct Request {
-        pub(super) path: String,
-    }
-
-    /// The next request, up to its blank line.
-    pub(super) async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<Request> {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.ok().filter(|_| head.len() < 8192)?);
-        }
-        let head = String::from_utf8(head).ok()?;
-        let path = head.split(' ').nth(1)?.to_owned();
-        Some(Request { path })
-    }
-
-    pub(super) async fn answer(
-        stream: &mut (impl AsyncWriteExt + Unpin),
-        body: Option<&[u8]>,
-    ) -> std::io::Result<()> {
-        let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
-        let body = body.unwrap_or_default();
-        let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", body.len());
-        stream.write_all(head.as_bytes()).await?;
-        stream.write_all(body).await?;
-        stream.flush().await
-    }
+fn joined(hashes: &[Hash]) -> Vec<u8> {
+    hashes.iter().flat_map(|hash| hash.0).collect()
 }

@@ -97,7 +97,7 @@ impl Machine {
         let mut machine = Machine { outer, init: 0, dir };
         machine.init = wait_for("a systemd", || machine.find_init());
         wait_for("systemd to be up", || {
-            let state = machine.run(&["is-system-running"]).1;
+            let state = machine.try_systemctl(&["is-system-running"]).1;
             (state.trim() == "running").then_some(())
         });
         machine
@@ -125,9 +125,16 @@ impl Machine {
     /// # Panics
     /// When that fails.
     pub fn systemctl(&self, args: &[&str]) -> String {
-        let (worked, said) = self.run(args);
+        let (worked, said) = self.try_systemctl(args);
         assert!(worked, "systemctl {args:?}: {said}");
         said
+    }
+
+    /// Runs systemctl there; whether that worked, and what it said.
+    pub fn try_systemctl(&self, args: &[&str]) -> (bool, String) {
+        let output = self.command().args(["systemctl", "--no-pager"]).args(args).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
     /// A property of a unit.
@@ -142,16 +149,12 @@ impl Machine {
         });
     }
 
-    fn run(&self, args: &[&str]) -> (bool, String) {
-        let init = self.init.to_string();
-        let output = Command::new("timeout")
-            .arg(LIMIT.as_secs().to_string())
-            .args(["nsenter", "--target", &init, "--mount", "--pid", "systemctl", "--no-pager"])
-            .args(args)
-            .output()
-            .unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    /// What runs a command there, for a bounded time.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("timeout");
+        command.arg(LIMIT.as_secs().to_string());
+        command.args(["nsenter", "--target", &self.init.to_string(), "--mount", "--pid"]);
+        command
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Packages, and a file that shows that each is there.
-const NEEDED: [(&str, &[&str]); 11] = [
+const NEEDED: [(&str, &[&str]); 12] = [
     ("curl", &["/usr/bin/curl"]),
     ("iproute2", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"]),
     ("logrotate", &["/usr/sbin/logrotate"]),
@@ -39,6 +39,7 @@ const NEEDED: [(&str, &[&str]); 11] = [
         &["/lib/systemd/systemd-journal-remote", "/usr/lib/systemd/systemd-journal-remote"],
     ),
     ("openssl", &["/usr/bin/openssl"]),
+    ("xxd", &["/usr/bin/xxd"]),
 ];
 
 /// Sees to it that everything is there. Tests never pass by leaving something out.

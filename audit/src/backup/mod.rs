@@ -10,6 +10,8 @@ mod snapshot;
 mod take;
 
 pub use drill::{DrillArgs, run as run_drill};
+pub use repo::object_path;
+pub use snapshot::Snapshot;
 
 use crate::output::{Failure, Outcome, fail};
 use clap::{Args, Subcommand};
@@ -17,7 +19,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ledger::config::Config;
 use repo::Repo;
 use serde_json::json;
-use snapshot::{Snapshot, segment_name};
+use snapshot::segment_name;
 use std::path::{Path, PathBuf};
 
 /// Copy a node's store into a repository, while the node runs or not.
@@ -189,7 +191,8 @@ fn list(repo: &Repo) -> Result<Outcome, Failure> {
     let (mut text, mut rows) = (String::new(), Vec::new());
     for id in repo.ids()? {
         let snapshot = repo.snapshot(Some(&id))?;
-        let bytes: u64 = snapshot.objects().map(|(_, object)| object.stored).sum();
+        let sizes = snapshot.objects().map(|(_, object)| object.stored);
+        let bytes = sizes.fold(0, u64::saturating_add);
         let state = if snapshot.proven { "" } else { ", of a damaged store" };
         text += &format!(
             "{id}  {}  {} blocks, {} entries, {bytes} bytes{state}\n",

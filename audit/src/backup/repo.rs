@@ -303,7 +303,9 @@ impl Repo {
         let path = self.dir.join(object_path(&object.name));
         let file = File::open(&path).map_err(Failure::file(&path))?;
         let mut bytes = Vec::new();
-        file.take(object.stored + 1).read_to_end(&mut bytes).map_err(Failure::file(&path))?;
+        file.take(object.stored.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(Failure::file(&path))?;
         if bytes.len() as u64 != object.stored || sha256(&bytes) != object.name {
             let problem = "it is damaged: its bytes are not those that it is named after";
             return Err(Failure(format!("{}: {problem}", path.display())));
@@ -349,11 +351,12 @@ fn lock(dir: &Path) -> Result<File, Failure> {
     }
 }
 
-fn object_path(name: &str) -> PathBuf {
-    let folder = name.get(..2).unwrap_or("xx");
-    // A snapshot from elsewhere must not lead out of the repository.
+/// Where an object of this name is in its repository, and nowhere else: a snapshot from elsewhere must
+/// not lead out of it.
+pub fn object_path(name: &str) -> PathBuf {
     let plain = name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    Path::new(OBJECTS).join(folder).join(if plain { name } else { "not-an-object" })
+    let (folder, name) = if plain { (&name[..2], name) } else { ("xx", "not-an-object") };
+    Path::new(OBJECTS).join(folder).join(name)
 }
 
 /// Writes a file of the repository whole, or not at all.

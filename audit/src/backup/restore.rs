@@ -198,7 +198,8 @@ fn remove_unfinished(work: &Path) -> Result<(), Failure> {
 fn copy(plan: &Plan<'_>, work: &Path) -> Result<u64, Failure> {
     let blocks = work.join("blocks");
     private_dir(&blocks)?;
-    let total = plan.snapshot.segments.iter().map(|segment| segment.object.bytes).sum();
+    let sizes = plan.snapshot.segments.iter().map(|segment| segment.object.bytes);
+    let total = sizes.fold(0, u64::saturating_add);
     let progress = ProgressBar::new(total).with_style(super::style("bytes copied"));
     for segment in &plan.snapshot.segments {
         let bytes = plan.repo.get(&segment.object, plan.identities)?;

@@ -79,7 +79,10 @@ pub fn open(identities: &[Identity], sealed: &[u8], length: u64) -> Result<Vec<u
         other => other.to_string(),
     })?;
     let mut bytes = Vec::new();
-    reader.take(length + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    reader
+        .take(length.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
     Ok(bytes)
 }
 

@@ -196,6 +196,7 @@ impl Leaves {
 /// How far the range was followed.
 struct Walk {
     tree: Frontier,
+    end: u64,
     tally: Tally,
     leaves: Option<Leaves>,
     progress: indicatif::ProgressBar,
@@ -215,7 +216,7 @@ impl Walk {
             false => None,
         };
         let tally = Tally::new(manifest)?;
-        Ok(Walk { tree, tally, leaves, progress: progress(left) })
+        Ok(Walk { tree, end: manifest.end, tally, leaves, progress: progress(left) })
     }
 
     fn file(
@@ -267,6 +268,9 @@ impl Walk {
                 Some(hash) if hash == leaf => break,
                 Some(hash) => self.tree.push(hash),
             }
+        }
+        if self.tree.size().0 >= self.end {
+            return Err(broken("", "this entry is behind the end of the range"));
         }
         let row = Row::of(self.tree.size().0, &found.entry);
         self.tree.push(leaf);

@@ -237,27 +237,38 @@ pub struct Found {
 pub fn read(
     path: &Path,
     format: Format,
-    mut each: impl FnMut(Found) -> Result<(), String>,
+    each: impl FnMut(Found) -> Result<(), String>,
 ) -> Result<Result<(String, u64), String>, Failure> {
     #[cfg(feature = "parquet")]
     if format == Format::Parquet {
         return super::parquet::read(path, each);
     }
     let mut file = BufReader::with_capacity(1 << 18, HashedRead::open(path)?);
+    let read = read_plain(&mut file, format, each).map_err(Failure::file(path))?;
+    Ok(read.map(|()| file.into_inner().finish()))
+}
+
+/// Reads frames, or with [`Format::Jsonl`] lines, and gives each entry to `each`. One entry is in memory
+/// at a time, whatever its length says.
+///
+/// # Errors
+/// The outer one: it cannot be read. The inner one: what is wrong with it, or what `each` says.
+pub fn read_plain(
+    file: &mut impl BufRead,
+    format: Format,
+    mut each: impl FnMut(Found) -> Result<(), String>,
+) -> io::Result<Result<(), String>> {
     loop {
-        let next =
-            if format == Format::Jsonl { next_json(&mut file) } else { next_frame(&mut file) };
-        match next.map_err(Failure::file(path))? {
-            Ok(None) => break,
-            Ok(Some(found)) => {
-                if let Err(problem) = each(found) {
-                    return Ok(Err(problem));
-                }
-            }
-            Err(problem) => return Ok(Err(problem)),
+        let next = if format == Format::Jsonl { next_json(file) } else { next_frame(file) };
+        let given = match next? {
+            Ok(None) => return Ok(Ok(())),
+            Ok(Some(found)) => each(found),
+            Err(problem) => Err(problem),
+        };
+        if given.is_err() {
+            return Ok(given);
         }
     }
-    Ok(Ok(file.into_inner().finish()))
 }
 
 /// The next frame, nothing at the end, or what is wrong.
@@ -271,7 +282,7 @@ fn next_frame(file: &mut impl BufRead) -> Next {
     }
     let length = digits
         .strip_suffix(b" ")
-        .filter(|digits| digits[..1] != *b"0" && digits.iter().all(u8::is_ascii_digit))
+        .filter(|digits| !digits.starts_with(b"0") && digits.iter().all(u8::is_ascii_digit))
         .and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<usize>().ok())
         .filter(|length| *length <= MAX_ENTRY);
     let Some(length) = length else {
@@ -330,4 +341,26 @@ pub fn private_dir(dir: &Path) -> Result<(), Failure> {
 pub fn sync_dir(dir: &Path) -> Result<(), Failure> {
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_frame_is_refused_and_never_a_panic() {
+        let frames = |bytes: &[u8]| {
+            let mut entries = Vec::new();
+            let read = read_plain(&mut &bytes[..], Format::Syslog, |found| {
+                entries.push(found.entry);
+                Ok(())
+            });
+            read.unwrap().map(|()| entries)
+        };
+        assert_eq!(frames(b"").unwrap().len(), 0);
+        assert_eq!(frames(b"3 abc\n1  \n").unwrap(), [b"abc".to_vec(), b" ".to_vec()]);
+        for bad in [" ", " 3 abc\n", "03 abc\n", "+3 abc\n", "3", "3 abc", "3 abcd\n", "65536 "] {
+            assert!(frames(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
 }

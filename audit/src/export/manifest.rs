@@ -103,18 +103,24 @@ impl Manifest {
             return Err(Failure(format!("{}: larger than a manifest can be", path.display())));
         }
         let bytes = std::fs::read(&path).map_err(Failure::file(&path))?;
-        let named = |problem: String| Failure(format!("{}: {problem}", path.display()));
+        Self::parse(&bytes).map_err(|problem| Failure(format!("{}: {problem}", path.display())))
+    }
+
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// It is none that this program knows.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Version {
             version: u32,
         }
         let Version { version } =
-            serde_json::from_slice(&bytes).map_err(|error| named(error.to_string()))?;
+            serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if version != VERSION {
-            let problem = format!("version {version} of exports is unknown: use a newer program");
-            return Err(named(problem));
+            return Err(format!("version {version} of exports is unknown: use a newer program"));
         }
-        serde_json::from_slice(&bytes).map_err(|error| named(error.to_string()))
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
     }
 
     /// True if not all entries of the range were written.
@@ -149,7 +155,8 @@ pub fn parse_proof(text: &str) -> Option<(u64, u64, u64, RangeProof)> {
         (0..count).map(|_| Hash::from_base64(lines.next()?)).collect()
     };
     let proof = RangeProof { left: hashes("left")?, right: hashes("right")? };
-    lines.next().is_none().then_some((first, end, size, proof))
+    // One text for one proof: no signs, no zeroes in front, no other ends of lines.
+    (write_proof(first, end, size, &proof) == text).then_some((first, end, size, proof))
 }
 
 #[cfg(test)]
@@ -165,5 +172,8 @@ mod tests {
             assert_eq!(parse_proof(bad), None);
         }
         assert_eq!(parse_proof(&text.replace("left 2", "left 200")), None);
+        for (from, to) in [("first 3", "first +3"), ("end 700", "end 0700"), ("\n", "\r\n")] {
+            assert_eq!(parse_proof(&text.replacen(from, to, 1)), None, "{to:?}");
+        }
     }
 }

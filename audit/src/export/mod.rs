@@ -12,9 +12,12 @@ mod parquet;
 mod row;
 mod tally;
 
-pub use files::{Format, Hashed, HashedRead, hex, private_dir, sync_dir, write_file};
-pub use manifest::{MANIFEST, Manifest};
+pub use files::{
+    Format, Found, Hashed, HashedRead, hex, private_dir, read_plain, sync_dir, write_file,
+};
+pub use manifest::{MANIFEST, Manifest, parse_proof, write_proof};
 pub use row::Row;
+pub use tally::times;
 
 use crate::{
     client::ClientArgs,
@@ -25,7 +28,7 @@ use crate::{
 use clap::Args;
 use files::Rolled;
 use indicatif::{ProgressBar, ProgressStyle};
-use manifest::{AFTER, BEFORE, CHECKPOINT, LEAVES, POLICY, PROOF, VERSION, write_proof};
+use manifest::{AFTER, BEFORE, CHECKPOINT, LEAVES, POLICY, PROOF, VERSION};
 use record::{
     Checkpoint, TreeSize,
     merkle::{EntryIndex, inclusion_proof, range_proof},

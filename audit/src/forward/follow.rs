@@ -27,6 +27,9 @@ use tokio::runtime::Handle;
 const MAX_ENTRIES: u64 = 4096;
 /// and about the most bytes.
 const MAX_BYTES: usize = 4 << 20;
+/// A node that had nothing new so often is left for the next: one that hides what there is cannot be
+/// told from a ledger that stands still.
+const MAX_QUIET: u32 = 60;
 
 /// A follower of one ledger.
 pub struct Follower<'a> {
@@ -39,6 +42,8 @@ pub struct Follower<'a> {
     ledger: Option<Ledger>,
     /// Which of the nodes that is, or is tried next.
     turn: usize,
+    /// How often in a row it had nothing new.
+    quiet: u32,
 }
 
 /// A run of entries that was verified.
@@ -59,7 +64,8 @@ impl<'a> Follower<'a> {
         policy: &'a Policy,
         state: Option<State>,
     ) -> Self {
-        Follower { config, handle: handle.clone(), policy, state, ledger: None, turn: 0 }
+        let handle = handle.clone();
+        Follower { config, handle, policy, state, ledger: None, turn: 0, quiet: 0 }
     }
 
     /// The entry that is handed on next.
@@ -90,11 +96,21 @@ impl<'a> Follower<'a> {
         let read = self.read(sink).map_err(|failure| {
             let node = &self.config.client.nodes[self.turn % self.config.client.nodes.len()];
             let failure = Failure(format!("node {node}: {failure}"));
-            self.ledger = None;
-            self.turn += 1;
+            self.leave();
             failure
         });
-        let Some(run) = read? else { return Ok(false) };
+        let read = read?;
+        if let Some(state) = &self.state {
+            metrics.stands(state.tree.size().0, state.checkpoint.size.0);
+        }
+        let Some(run) = read else {
+            self.quiet += 1;
+            if self.quiet >= MAX_QUIET && self.config.client.nodes.len() > 1 {
+                self.leave();
+            }
+            return Ok(false);
+        };
+        self.quiet = 0;
         if let Some(state) = self.state.as_mut().filter(|state| state.file.is_none())
             && let Sink::File(output) = sink
         {
@@ -108,16 +124,22 @@ impl<'a> Follower<'a> {
                 Sink::Syslog(output) => output.write(&run.bytes)?,
             }
         }
-        let next = run.tree.size();
         if let Some(state) = &mut self.state {
             state.tree = run.tree;
             if let Sink::File(output) = sink {
                 state.file = Some(output.place());
             }
             file.save(state)?;
-            metrics.delivered(run.count, next.0, state.checkpoint.size.0);
+            metrics.delivered(run.count);
+            metrics.stands(state.tree.size().0, state.checkpoint.size.0);
         }
         Ok(true)
+    }
+
+    /// The next node is to be asked.
+    fn leave(&mut self) {
+        (self.ledger, self.quiet) = (None, 0);
+        self.turn += 1;
     }
 
     /// The next run of entries, if there is one.

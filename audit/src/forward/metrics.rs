@@ -51,11 +51,15 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Entries were handed on.
-    pub fn delivered(&self, count: u64, next: u64, size: u64) {
-        self.entries.inc_by(count);
+    /// Where it stands: handed on are the entries in front of `next`, of `size` that there are.
+    pub fn stands(&self, next: u64, size: u64) {
         self.next.set(next.cast_signed());
         self.size.set(size.cast_signed());
+    }
+
+    /// So many entries were handed on.
+    pub fn delivered(&self, count: u64) {
+        self.entries.inc_by(count);
     }
 
     /// It could not go on.

@@ -6,7 +6,7 @@ use record::{
     follow::{Finding, Flaw},
     note::SignedNote,
 };
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 /// What is wrong. The words are for programs and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +70,13 @@ pub struct Alarm {
     pub evidence: Option<PathBuf>,
 }
 
+/// Something that is wrong with an entry.
+pub(super) struct Found {
+    pub(super) finding: Finding,
+    /// The entry as the node served it.
+    pub(super) entry: Vec<u8>,
+}
+
 impl Monitor {
     /// Raises an alarm that stands until it is cleared: it is told once.
     pub(super) async fn raise(
@@ -94,16 +101,22 @@ impl Monitor {
         }
     }
 
-    /// Tells what is wrong with entries; `more` findings were left out.
+    /// Tells what is wrong with entries that lead to the checkpoint `note`; `more` findings were left
+    /// out. The first of each kind is kept, with what the nodes signed it by.
     pub(super) async fn tell_findings(
         &mut self,
         node: usize,
-        findings: Vec<Finding>,
+        note: &SignedNote,
+        findings: Vec<Found>,
         more: u64,
     ) -> Result<(), Failure> {
         let node = self.nodes[node].address.clone();
-        for finding in findings {
-            self.tell(Word::of(finding.flaw), node.clone(), finding.problem, &[]).await?;
+        let mut kept = BTreeSet::new();
+        for Found { finding, entry } in findings {
+            let word = Word::of(finding.flaw);
+            let evidence = [("checkpoint", as_evidence(note)), ("entry", entry)];
+            let evidence = if kept.insert(word) { &evidence[..] } else { &[] };
+            self.tell(word, node.clone(), finding.problem, evidence).await?;
         }
         if more > 0 {
             let problem = format!("{more} more such findings in these entries are not told");

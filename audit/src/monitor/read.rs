@@ -2,7 +2,7 @@
 
 use super::{
     Monitor, Word,
-    alarm::as_evidence,
+    alarm::{Found, as_evidence},
     proof::{Relation, relation},
 };
 use crate::{
@@ -10,11 +10,7 @@ use crate::{
     tiles::{FULL, TilesError},
 };
 use link::{Identity, Role, statement};
-use record::{
-    Checkpoint, Hash, TreeSize,
-    follow::{Finding, Follower},
-    note::SignedNote,
-};
+use record::{Checkpoint, Hash, TreeSize, follow::Follower, note::SignedNote};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -61,7 +57,7 @@ impl Monitor {
                 self.raise(Word::BadEntry, Some(node), problem, &evidence).await?;
                 return Ok(false);
             }
-            self.tell_findings(node, step.findings, step.more).await?;
+            self.tell_findings(node, note, step.findings, step.more).await?;
             self.history.follower = step.follower;
             if to == size {
                 self.history.keep(note);
@@ -117,7 +113,7 @@ impl Monitor {
 /// Entries that were read and are not believed yet.
 struct Step {
     follower: Follower,
-    findings: Vec<Finding>,
+    findings: Vec<Found>,
     /// Findings that were left out.
     more: u64,
 }
@@ -128,7 +124,8 @@ impl Step {
         self.follower.push(entry, &operator_signed, &mut found);
         let room = MAX_FINDINGS.saturating_sub(self.findings.len());
         self.more += found.len().saturating_sub(room) as u64;
-        self.findings.extend(found.into_iter().take(room));
+        let found = found.into_iter().take(room);
+        self.findings.extend(found.map(|finding| Found { finding, entry: entry.to_vec() }));
     }
 }
 

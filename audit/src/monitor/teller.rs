@@ -121,7 +121,7 @@ impl Teller {
 
     async fn post(&mut self, alarm: Value) {
         let Some(webhook) = &mut self.webhook else { return };
-        let mut problem = String::new();
+        let (url, mut problem) = (webhook.url().to_string(), String::new());
         for attempt in 0..TRIES {
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_millis(500)).await;
@@ -129,12 +129,11 @@ impl Teller {
             let body = alarm.to_string().into_bytes();
             match webhook.post("", "application/json", body, MAX_ANSWER, WEBHOOK).await {
                 Ok(answer) if (200..300).contains(&answer.status) => return,
-                Ok(answer) => problem = format!("it answers {}", answer.status),
+                Ok(answer) => problem = format!("{url}: it answers {}", answer.status),
                 Err(error) => problem = error.to_string(),
             }
         }
-        let url = webhook.url().to_string();
-        self.note(&format!("the webhook {url} could not be told: {problem}"));
+        self.note(&format!("the webhook could not be told: {problem}"));
     }
 
     fn line(&self, text: &str, json: Value) {

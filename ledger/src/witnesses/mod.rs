@@ -58,7 +58,8 @@ struct Witness {
     failures: u32,
     /// Not before then.
     next: Instant,
-    said: Option<Instant>,
+    /// What was logged last, without its numbers, and when.
+    said: Option<(Instant, String)>,
     /// What it gave for the target.
     cosignature: Option<NoteSignature>,
 }
@@ -248,7 +249,10 @@ impl Witness {
     fn note_trouble(&mut self, trouble: &Trouble) {
         let (problem, contradicts) = (trouble.to_string(), trouble.contradicts());
         let turned = contradicts && !self.status.contradicts;
-        let due = self.said.is_none_or(|at| at.elapsed() >= SAY_AGAIN);
+        // The sizes in it change all the time, and are no news.
+        let words: String = problem.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let due =
+            self.said.as_ref().is_none_or(|(at, said)| *said != words || at.elapsed() >= SAY_AGAIN);
         self.status.contradicts = contradicts || (self.status.contradicts && trouble.is_silence());
         if !self.status.contradicts || contradicts {
             self.status.problem.clone_from(&problem);
@@ -256,7 +260,7 @@ impl Witness {
         if !due && !turned {
             return;
         }
-        self.said = Some(Instant::now());
+        self.said = Some((Instant::now(), words));
         let witness = &self.status.name;
         if contradicts {
             tracing::error!(

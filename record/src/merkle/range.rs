@@ -204,6 +204,8 @@ impl RangeProof {
     /// `None` if the proof's shape does not fit these numbers.
     pub fn root(&self, start: EntryIndex, leaves: &[Hash], size: TreeSize) -> Option<Hash> {
         let mut tree = self.begin(start)?;
+        // A run that ends behind the last tree there can be must not be pushed.
+        start.0.checked_add(leaves.len() as u64).filter(|end| *end <= size.0)?;
         leaves.iter().for_each(|leaf| tree.push(*leaf));
         self.end(tree, size)
     }

@@ -3,7 +3,14 @@
 use crate::rsyslog;
 use logseal::site::{LedgerOptions, Process, Site};
 use logseal_tests::{
-    LIMIT, Running, generate::Generator, kong_source, new_site, records, wait_for,
+    LIMIT, Running,
+    cluster::Cluster,
+    generate::Generator,
+    kong_source,
+    lying_site::{Lie, LyingSite},
+    new_site,
+    outside::raw_checkpoint,
+    records, wait_for,
 };
 use rustix::process::Signal;
 use std::{
@@ -15,10 +22,16 @@ use std::{
 
 /// Writes `forward.toml` with this output.
 fn configure(site: &Site, output: &str) -> PathBuf {
+    configure_for(site, &[0], output)
+}
+
+/// The same, to ask these nodes.
+fn configure_for(site: &Site, nodes: &[usize], output: &str) -> PathBuf {
     let path = site.path("forward.toml");
+    let nodes: Vec<String> =
+        nodes.iter().map(|node| site.https_address(*node).to_string()).collect();
     let text = format!(
-        "nodes = [\"127.0.0.1:{}\"]\npolicy = {:?}\nstate = {:?}\npoll_ms = 20\n{}{output}",
-        site.https_port,
+        "nodes = {nodes:?}\npolicy = {:?}\nstate = {:?}\npoll_ms = 20\n{}{output}",
         site.path("policy"),
         site.path("forward.state"),
         site.tls_table("auditor", "auditor"),
@@ -180,4 +193,84 @@ fn a_ledger_that_does_not_extend_what_was_seen_is_not_forwarded() {
     forwarder.stop(LIMIT).unwrap();
     assert_eq!(fs::read(site.path("out.log")).unwrap(), before);
     ledger.stop(LIMIT).unwrap();
+}
+
+/// A ledger of four, of whose nodes the last one lies to whoever reads.
+struct LiedTo {
+    cluster: Cluster,
+    liar: LyingSite,
+}
+
+impl LiedTo {
+    /// A forwarder that asks these nodes, and what it has said so far.
+    fn start(&self, nodes: &[usize]) -> (Process, String) {
+        let site = &self.cluster.site;
+        let config = configure_for(site, nodes, &to_file(site));
+        let before = fs::read_to_string(site.path("forward.log")).unwrap_or_default();
+        let mut forwarder = start(site, &config);
+        forwarder.wait_ready(LIMIT).unwrap();
+        (forwarder, before)
+    }
+
+    /// A forwarder that has nobody else to ask names the liar, hands nothing on and waits.
+    fn refuses(&self, lie: Lie, problem: &str) {
+        let out = self.cluster.site.path("out.log");
+        let had = fs::read(&out).unwrap_or_default();
+        self.liar.lie(lie);
+        let (mut forwarder, before) = self.start(&[3]);
+        let said = format!("node {}: ", self.cluster.site.https_address(3));
+        let refused = wait_for(problem, || {
+            let log = forwarder.log_text().split_off(before.len());
+            let mut refusals = log.lines().filter(|line| line.contains(problem));
+            // Twice: it goes on trying.
+            refusals.nth(1).map(str::to_owned)
+        });
+        assert!(refused.contains(&said) && refused.contains("cannot go on"), "{refused}");
+        assert!(forwarder.is_running(), "{}", forwarder.log_tail());
+        assert!(fs::read(&out).unwrap_or_default() == had, "{problem}: handed on");
+        assert!(forwarder.stop(LIMIT).unwrap().success(), "{}", forwarder.log_tail());
+    }
+
+    /// A forwarder that asks these nodes has all lines in the end.
+    fn forwards(&self, nodes: &[usize]) {
+        let out = self.cluster.site.path("out.log");
+        let count = self.cluster.log.count() as usize;
+        let (mut forwarder, _) = self.start(nodes);
+        wait_for("all records", || (lines(&out) >= count).then_some(()));
+        assert!(forwarder.stop(LIMIT).unwrap().success(), "{}", forwarder.log_tail());
+        assert!(fs::read(&out).unwrap() == expected(&self.cluster.site), "each once, in order");
+    }
+}
+
+#[test]
+fn a_node_that_makes_entries_up_is_named_and_nothing_of_it_is_handed_on() {
+    let mut cluster = Cluster::start(&LedgerOptions::default());
+    cluster.log.write(700);
+    cluster.wait_receipted(700);
+    cluster.wait_settled(&[0, 1, 2, 3]);
+    let old = raw_checkpoint(&cluster.site, 0);
+    cluster.kill(3);
+    let liar = LyingSite::start(&cluster.site, 3, 0);
+    let mut lied_to = LiedTo { cluster, liar };
+    let entry = Lie::Entry("household".into(), "havsehold".into());
+    let not_those = "its entries are not those that the checkpoint was signed for";
+    lied_to.refuses(entry.clone(), not_those);
+    lied_to.refuses(Lie::Root, "too few cosignatures");
+    // With somebody else to ask, it costs nothing but a moment.
+    lied_to.forwards(&[3, 1]);
+    lied_to.cluster.log.write(700);
+    lied_to.cluster.wait_receipted(1400);
+    lied_to.cluster.wait_settled(&[0, 1, 2]);
+    lied_to.refuses(entry, not_those);
+    lied_to.refuses(Lie::ForkedQuorum, "either this node lies or the ledger was forked");
+    lied_to.forwards(&[2]);
+    lied_to.refuses(Lie::Old(old.clone()), "entries, and others");
+    lied_to.liar.lie(Lie::None);
+    lied_to.forwards(&[3]);
+    // To one that knows nothing yet it is no lie: it only hides what came since.
+    for file in ["forward.state", "out.log"] {
+        fs::remove_file(lied_to.cluster.site.path(file)).unwrap();
+    }
+    lied_to.liar.lie(Lie::Old(old));
+    lied_to.forwards(&[3, 0]);
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails loudly")]
 
 mod agent_kills;
+mod alarms;
 mod alone;
+mod audit_page;
 mod backup;
 mod cluster;
 mod crash;
@@ -39,7 +41,9 @@ mod stores;
 mod syslog;
 mod syslog_ng;
 mod systemd;
+mod timers;
 mod units;
 mod unreadable;
 mod upgrade;
 mod witness;
+mod witness_tls;
