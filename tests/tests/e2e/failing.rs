@@ -5,7 +5,7 @@ use crate::{disk::endless_noise, heal::files};
 use logseal::site::{AgentOptions, LedgerOptions, Programs, Site, corpus::Corpus};
 use logseal_tests::{
     LIMIT, Running,
-    cluster::{Dice, tell},
+    cluster::{Cluster, Dice, tell},
     faults::{Failing, Fault},
     file_source, kong_source, new_site, wait_for,
 };
@@ -215,6 +215,54 @@ fn a_node_whose_index_cannot_be_synced_at_its_start_says_so_and_starts_later() {
     assert_eq!(running.lines("kong").len(), 2);
     running.ledger.stop(LIMIT).unwrap();
     verify(&running.site.path("store"));
+}
+
+/// One of four, whose votes are in a log of their own: the others go on without it, and it says nothing that it could
+/// not write.
+#[test]
+fn a_full_disk_or_a_failed_sync_under_the_votes_of_a_node_costs_the_ledger_nothing() {
+    const HURT: usize = 1;
+    let mut cluster = Cluster::start(&LedgerOptions::default());
+    let name = cluster.site.node_name(HURT);
+    let (config, log) = (format!("{name}/ledger.toml"), format!("{name}.log"));
+    let votes = cluster.site.node_dir(HURT).join("store/votes");
+    let mut dice = Dice::new(41);
+    let [mut ended, mut went_on, mut failed] = [0; 3];
+    for round in 0..ROUNDS {
+        cluster.nodes[HURT].stop(LIMIT).unwrap();
+        let calls = ["pwrite64,pwritev,fallocate", "fdatasync"][round % 2];
+        let (error, first) = (["ENOSPC", "EIO"][round % 2], 1 + dice.below(20));
+        let how = format!("error={error}:when={first}..{}", first + 1 + dice.below(8));
+        let fault = Fault::of(calls, how).on(files(&votes, ".seg"));
+        let program = ["logseal-ledger", config.as_str(), log.as_str()];
+        let mut failing = Failing::start(&cluster.site, program, &fault);
+        let begun = Instant::now();
+        while begun.elapsed() < LOAD && failing.is_running() {
+            cluster.log.write(20);
+            dice.pause(Duration::from_millis(40));
+        }
+        let over = end(&mut failing, true);
+        failed += failing.failed();
+        match over {
+            End::Ours => went_on += 1,
+            End::Its => {
+                ended += 1;
+                expect_reason(&failing, &format!("round {round}, {}", fault.how));
+            }
+        }
+        cluster.restart(HURT);
+        cluster.wait_back(HURT);
+    }
+    let all = [0, 1, 2, 3];
+    cluster.wait_settled(&all);
+    cluster.assert_complete(&all);
+    cluster.assert_calm();
+    assert!(failed >= ROUNDS / 2, "only {failed} calls failed");
+    tell(&format!(
+        "the votes of one of four: {failed} calls failed in {ROUNDS} rounds, {ended} ended the node, {went_on} did not; \
+         {} lines, 0 lost, 0 twice",
+        cluster.log.count()
+    ));
 }
 
 /// What a node in use makes anew in its store, under names that can be known: checkpoint, segments, what is beside them.
