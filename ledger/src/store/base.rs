@@ -114,9 +114,10 @@ pub fn write(dir: &Path, encoded: &[u8], digest: Hash) -> Result<(), StoreError>
     let (path, new) = (path(dir), dir.join("base.new"));
     let mut file = File::create(&new).map_err(StoreError::io(&new))?;
     let written = file.write_all(encoded).and_then(|()| file.write_all(&digest.0));
-    written.and_then(|()| file.sync_all()).map_err(StoreError::io(&new))?;
+    written.map_err(StoreError::io(&new))?;
+    file.sync_all().map_err(StoreError::sync(&new))?;
     std::fs::rename(&new, &path).map_err(StoreError::io(&path))?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io(dir))
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::sync(dir))
 }
 
 /// The base that readers of a store see.

@@ -19,7 +19,7 @@ use replica::{
 };
 use std::{
     fs::File,
-    ops::Range,
+    ops::{Deref, Range},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -107,8 +107,32 @@ impl BatchPlace {
 /// The index.
 #[derive(Clone)]
 pub struct Index {
-    db: sled::Db,
+    db: Handle,
     path: PathBuf,
+}
+
+/// sled syncs its file when the last handle goes, and panics if the disk refuses that. Nothing depends on it: what
+/// the index lost the next start makes again.
+#[derive(Clone)]
+struct Handle(Option<sled::Db>);
+
+impl Deref for Handle {
+    type Target = sled::Db;
+
+    fn deref(&self) -> &sled::Db {
+        self.0.as_ref().expect("only a drop takes it out")
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
+            tracing::error!(
+                "the index was closed and could not be synced: the next start looks whether it is whole"
+            );
+        }
+    }
 }
 
 impl Index {
@@ -122,8 +146,9 @@ impl Index {
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         let db = opened.unwrap_or_else(|_| {
             Err(sled::Error::Unsupported("sled panicked while it read its files".into()))
-        })?;
-        Ok(Index { db, path: path.to_owned() })
+        });
+        let db = db.map_err(StoreError::index(path))?;
+        Ok(Index { db: Handle(Some(db)), path: path.to_owned() })
     }
 
     /// The state after the newest block it knows; `None` if it is empty, of another version or
@@ -169,7 +194,7 @@ impl Index {
         for (key, value) in positions(header, &places) {
             write.insert(key, value);
         }
-        Ok(self.db.apply_batch(write)?)
+        self.db.apply_batch(write).map_err(self.failed())
     }
 
     /// Adds where a block's bodies stand, but not that it is the newest. Repeating it changes nothing.
@@ -177,7 +202,7 @@ impl Index {
     pub fn note(&self, header: &BlockHeader, places: &Places) -> Result<u64, StoreError> {
         let mut mended = 0;
         for (key, value) in positions(header, places) {
-            let before = self.db.insert(key, value.as_slice())?;
+            let before = self.db.insert(key, value.as_slice()).map_err(self.failed())?;
             mended += u64::from(before.is_none_or(|before| before != value));
         }
         Ok(mended)
@@ -187,7 +212,9 @@ impl Index {
     pub fn unknown(&self, header: &BlockHeader, places: &Places) -> Result<u64, StoreError> {
         let mut unknown = 0;
         for (key, value) in positions(header, places) {
-            unknown += u64::from(self.db.get(key)?.is_none_or(|known| known != value));
+            unknown += u64::from(
+                self.db.get(key).map_err(self.failed())?.is_none_or(|known| known != value),
+            );
         }
         Ok(unknown)
     }
@@ -195,18 +222,19 @@ impl Index {
     /// Says that this is the state after the newest block that was noted.
     pub fn set_state(&self, state: &LedgerState) -> Result<(), StoreError> {
         for (name, log) in &state.agents {
-            self.db.insert(agent_key(name), encode_log(log))?;
+            self.db.insert(agent_key(name), encode_log(log)).map_err(self.failed())?;
         }
         for conviction in &state.convicted {
-            self.db.insert(conviction_key(conviction), &[])?;
+            self.db.insert(conviction_key(conviction), &[]).map_err(self.failed())?;
         }
-        self.db.insert(STATE, Newest::of(state).encode())?;
+        self.db.insert(STATE, Newest::of(state).encode()).map_err(self.failed())?;
         self.flush()
     }
 
     /// Where this batch is, if it is in the ledger.
     pub fn batch(&self, key: &BatchKey) -> Result<Option<BatchPlace>, StoreError> {
-        Ok(self.db.get(batch_key(key))?.and_then(|value| decode_place(&value)))
+        let value = self.db.get(batch_key(key)).map_err(self.failed())?;
+        Ok(value.and_then(|value| decode_place(&value)))
     }
 
     /// The batch that record `n` of `agent` is in, if it is in the ledger.
@@ -226,14 +254,14 @@ impl Index {
         let Some(found) = self.db.range(batch_key(&least)..=batch_key(&most)).next_back() else {
             return Ok(None);
         };
-        let (key, value) = found?;
+        let (key, value) = found.map_err(self.failed())?;
         let place = decode_place(&value).zip(decode_batch_key(agent, &key));
         Ok(place.filter(|(_, key)| n.0 - key.start.0 < key.count.into()).map(|(p, k)| (k, p)))
     }
 
     /// The ledger index of an agent's enrolment.
     pub fn enrolment_of(&self, agent: &AgentName) -> Result<Option<EntryIndex>, StoreError> {
-        let value = self.db.get(enrolment_key(agent))?;
+        let value = self.db.get(enrolment_key(agent)).map_err(self.failed())?;
         let bytes = value.and_then(|value| <[u8; 8]>::try_from(&value[..]).ok());
         Ok(bytes.map(|bytes| EntryIndex(u64::from_be_bytes(bytes))))
     }
@@ -241,19 +269,21 @@ impl Index {
     /// The height of the block that holds the entry at `index`, if there is one.
     pub fn block_of(&self, index: EntryIndex) -> Result<Option<Height>, StoreError> {
         let found = self.db.range(block_key(EntryIndex(0))..=block_key(index)).next_back();
-        let Some((_, value)) = found.transpose()? else { return Ok(None) };
+        let Some((_, value)) = found.transpose().map_err(self.failed())? else { return Ok(None) };
         Ok(<[u8; 8]>::try_from(&value[..]).ok().map(|bytes| Height(u64::from_be_bytes(bytes))))
     }
 
     /// Adds what a base says about blocks that were given up. Repeating it changes nothing.
     pub fn note_base(&self, base: &Base) -> Result<(), StoreError> {
         for (agent, index) in base.enrolled() {
-            self.db.insert(enrolment_key(&agent), &index.0.to_be_bytes())?;
+            self.db.insert(enrolment_key(&agent), &index.0.to_be_bytes()).map_err(self.failed())?;
         }
         for placed in base.agents.values().flat_map(|log| &log.newest) {
             let key = batch_key(&BatchKey::of_placed(placed));
             // Where exactly in what is gone does not matter any more.
-            self.db.insert(key, encode_place(base.header.height, 0, placed))?;
+            self.db
+                .insert(key, encode_place(base.header.height, 0, placed))
+                .map_err(self.failed())?;
         }
         Ok(())
     }
@@ -265,7 +295,7 @@ impl Index {
             let bytes = <[u8; 8]>::try_from(&key[1..]).unwrap_or_default();
             EntryIndex(u64::from_be_bytes(bytes))
         };
-        keys.map(|key| Ok(decode(key?))).collect()
+        keys.map(|key| Ok(decode(key.map_err(self.failed())?))).collect()
     }
 
     /// The newest batches of `agent`, at most `count`, in blocks up to `height`, the oldest first. Batches of one agent
@@ -285,7 +315,8 @@ impl Index {
             let Some(found) = self.db.range(from..=prefix_end.clone()).next() else {
                 return Ok(false);
             };
-            Ok(decode_place(&found?.1).is_some_and(|place| place.height <= height))
+            let (_, value) = found.map_err(self.failed())?;
+            Ok(decode_place(&value).is_some_and(|place| place.height <= height))
         };
         if !is_old(key(0, 0, 0))? {
             return Ok(vec![]);
@@ -296,10 +327,10 @@ impl Index {
         let Some(last) = self.db.range(key(start, 0, sealed)..=prefix_end).next() else {
             return Ok(vec![]);
         };
-        let (last, _) = last?;
+        let (last, _) = last.map_err(self.failed())?;
         let mut newest = Vec::new();
         for item in self.db.range(key(0, 0, 0)..=last.to_vec()).rev().take(count) {
-            let (key, value) = item?;
+            let (key, value) = item.map_err(self.failed())?;
             newest.extend(decode_batch_key(agent, &key).zip(decode_place(&value)));
         }
         newest.reverse();
@@ -308,10 +339,14 @@ impl Index {
 
     /// Brings everything to the disk; sled's own flush is no fsync.
     pub fn flush(&self) -> Result<(), StoreError> {
-        self.db.flush()?;
+        self.db.flush().map_err(self.failed())?;
         let path = self.path.join("db");
         let file = File::open(&path).map_err(StoreError::io(&path))?;
-        file.sync_data().map_err(StoreError::io(&path))
+        file.sync_data().map_err(StoreError::sync(&path))
+    }
+
+    fn failed(&self) -> impl FnOnce(sled::Error) -> StoreError {
+        StoreError::index(&self.path)
     }
 }
 

@@ -227,6 +227,8 @@ fn open_derived(
             }
             _ => tracing::warn!("the index does not agree with the block log: making it again"),
         },
+        // That says nothing about the index, and making it again would take more space, and long.
+        Err(error @ StoreError::IndexFull { .. }) => return Err(error),
         Err(error) => tracing::warn!(%error, "the index cannot be read: making it again"),
     }
     remove_index(&index_dir)?;

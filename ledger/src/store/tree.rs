@@ -122,7 +122,7 @@ impl TreeFiles {
         self.reader
             .files
             .iter()
-            .try_for_each(|(path, file)| file.sync_data().map_err(StoreError::io(path)))
+            .try_for_each(|(path, file)| file.sync_data().map_err(StoreError::sync(path)))
     }
 }
 
