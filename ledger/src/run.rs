@@ -374,7 +374,7 @@ fn open_store(config: &Config, signer: &VerifierKey) -> Result<Opened, RunError>
         Err(error @ StoreError::Damaged { .. }) if clustered => {
             tracing::error!(%error, "this node cannot read blocks that it needs to start: it fetches all from the other nodes");
             rejoin::set(dir)?;
-            rejoin::put_away(dir, &["votes", "blocks", "tree", "index", "checkpoint"])?;
+            rejoin::put_away(dir, &["votes", "blocks", "base", "tree", "index", "checkpoint"])?;
             Ok(Store::open(dir, &options(true))?)
         }
         opened => Ok(opened?),

@@ -6,7 +6,7 @@
 use super::{Kept, Store, StoreError, StoreReader, base, rebuild::read_block, seq_of};
 use journal::Seq;
 use record::{Hash, UnixMillis, block::Height, declaration::Prune, merkle::EntryIndex};
-use replica::{BlockHeader, CHUNK, LedgerState};
+use replica::{BlockHeader, LedgerState};
 
 impl Store {
     /// Carries out what was decided, as far as that is still to be done. Answers how many bytes that freed.
@@ -91,16 +91,7 @@ impl Store {
     /// # Errors
     /// When they cannot be written.
     pub fn put_leaves(&mut self, chunk: u64, leaves: &[Hash]) -> Result<(), StoreError> {
-        self.tree.overwrite(0, chunk * CHUNK, leaves)?;
-        let mut level = leaves.to_vec();
-        for file in 1..=2 {
-            let (tiles, _) = level.as_chunks::<256>();
-            level = tiles.iter().map(|tile| record::merkle::perfect_root(tile.to_vec())).collect();
-            if !level.is_empty() {
-                self.tree.overwrite(file, (chunk * CHUNK) >> (8 * file), &level)?;
-            }
-        }
-        Ok(())
+        self.tree.put_chunk(chunk, leaves)
     }
 
     /// Begins again with a base, whose leaf hashes were put here already: nothing before it stays.

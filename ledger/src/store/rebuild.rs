@@ -202,9 +202,11 @@ impl Tip {
 /// Where the block log of a pruned store begins, and the ledger's frontier there. In front of it the tree files
 /// are all there is.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Floor {
+pub(super) struct Floor<'a> {
     pub(super) height: Height,
     pub(super) frontier: Frontier,
+    /// What is kept of the blocks in front of it, if that is here.
+    pub(super) base: Option<&'a Base>,
 }
 
 /// Brings the tree files in line with the blocks up to `newest`, and answers with their frontier.
@@ -214,7 +216,7 @@ pub(super) fn tree(
     params: &Params,
     files: &mut TreeFiles,
     newest: &Tip,
-    floor: &Floor,
+    floor: &Floor<'_>,
     trusted: TreeSize,
 ) -> Result<Frontier, StoreError> {
     let reader = files.reader();
@@ -242,7 +244,7 @@ fn last_good(
     blocks: &Reader,
     tree: &TreeReader,
     newest: Height,
-    floor: &Floor,
+    floor: &Floor<'_>,
     trusted: TreeSize,
 ) -> Result<(Height, Frontier), StoreError> {
     let (mut good, mut bad) = (floor.height, Height(newest.0 + 1));

@@ -19,6 +19,7 @@ mod fresh;
 mod frozen;
 mod full;
 mod heal;
+mod heal_pruned;
 mod hostile;
 mod journald;
 mod kills;
