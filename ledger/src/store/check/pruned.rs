@@ -113,17 +113,11 @@ impl Checker {
     fn is_signed(&self, bytes: &[u8]) -> bool {
         let Ok(entry) = Entry::parse(bytes) else { return false };
         let origin = &self.params.origin;
-        if let Some(Enrolment { agent, key, time, certificate, signature }) =
-            Enrolment::from_entry(&entry)
-        {
-            let text = Enrolment::statement(origin, &agent, key, time);
-            return statement::verifies(&certificate, text.as_bytes(), &signature);
+        if let Some(enrolment) = Enrolment::from_entry(&entry) {
+            return statement::enrolment_holds(origin, &enrolment);
         }
-        if let Some(Declaration { matter, time, certificate, signature }) =
-            Declaration::from_entry(&entry)
-        {
-            let text = Declaration::statement(origin, &matter, time);
-            return statement::verifies(&certificate, text.as_bytes(), &signature);
+        if let Some(declaration) = Declaration::from_entry(&entry) {
+            return statement::declaration_holds(origin, &declaration);
         }
         Equivocation::from_entry(&entry).is_some_and(|found| found.verify().is_ok())
     }
