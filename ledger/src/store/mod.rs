@@ -13,6 +13,7 @@
 //! ```
 
 mod base;
+mod beginning;
 pub mod check;
 mod index;
 mod mend;
@@ -27,6 +28,7 @@ pub use base::{
     Found as FoundBase, Kept, decode as decode_base, path as base_path, read as read_base,
     write as write_base,
 };
+pub use beginning::Beginning;
 pub use index::{BatchKey, BatchPlace, Index};
 pub use open::{Opened, Options};
 pub use prune::PlanError;
