@@ -6,6 +6,7 @@ mod alarms;
 mod alone;
 mod audit_page;
 mod backup;
+mod backup_pruned;
 mod cluster;
 mod crash;
 mod demo;
