@@ -111,7 +111,7 @@ fn carry_out(replica: &mut Replica, store: &mut Store) -> Option<SignedNote> {
         match output {
             Output::Append(executed) => {
                 store.append(&executed).unwrap();
-                store.record(&executed).unwrap();
+                store.record(&executed, replica.state()).unwrap();
                 replica.handle_durable(now(), &executed).unwrap();
             }
             Output::Published(head) => published = Some(head.checkpoint),
