@@ -9,7 +9,9 @@
 use super::{
     Format, GivenUp, Manifest,
     files::{self, HashedRead},
-    manifest::{AFTER, BEFORE, CHECKPOINT, DECLARATION, LEAVES, MANIFEST, POLICY, PROOF, parse_proof},
+    manifest::{
+        AFTER, BEFORE, CHECKPOINT, DECLARATION, LEAVES, MANIFEST, POLICY, PROOF, parse_proof,
+    },
     progress,
     row::Row,
     tally::{Tally, times},
@@ -172,7 +174,10 @@ fn check_given_up(
     checkpoint: &Checkpoint,
 ) -> Result<(), Stop> {
     if given_up.entries == 0 || given_up.entries != manifest.first {
-        return Err(broken(MANIFEST, "what it says was given up is not what is in front of the range"));
+        return Err(broken(
+            MANIFEST,
+            "what it says was given up is not what is in front of the range",
+        ));
     }
     let Some(declared) = given_up.declared else { return Ok(()) };
     let (index, bytes) = proven(dir, DECLARATION, policy, checkpoint)?;

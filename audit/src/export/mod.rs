@@ -28,9 +28,7 @@ use crate::{
 use clap::Args;
 use files::Rolled;
 use indicatif::{ProgressBar, ProgressStyle};
-use manifest::{
-    AFTER, BEFORE, CHECKPOINT, DECLARATION, LEAVES, POLICY, PROOF, VERSION,
-};
+use manifest::{AFTER, BEFORE, CHECKPOINT, DECLARATION, LEAVES, POLICY, PROOF, VERSION};
 use record::{
     Checkpoint, TreeSize,
     merkle::{EntryIndex, inclusion_proof, range_proof},

@@ -143,8 +143,7 @@ impl Monitor {
             "it gave up the first {size} entries, and no operator's declaration in the ledger names what it says was kept of \
              them (base {digest})"
         );
-        let evidence =
-            [("checkpoint", as_evidence(note)), ("base", awaited.encoded.to_vec())];
+        let evidence = [("checkpoint", as_evidence(note)), ("base", awaited.encoded.to_vec())];
         self.raise(Word::UndeclaredPrune, Some(node), problem, &evidence).await
     }
 

@@ -108,7 +108,8 @@ impl Remote {
         let mut next = range.start;
         while next < range.end {
             let mut tiles = self.tiles.borrow_mut();
-            let entries = self.handle.block_on(tiles.entries_from(next, self.size)).map_err(fail)?;
+            let entries =
+                self.handle.block_on(tiles.entries_from(next, self.size)).map_err(fail)?;
             drop(tiles);
             for entry in &entries {
                 if next >= range.end || each(next, entry)?.is_break() {

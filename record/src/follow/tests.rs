@@ -263,11 +263,8 @@ fn pruned() -> (Ledger, Standing) {
     ledger.block_at(365 * 86_400_000 + 1);
     let mut frontier = Frontier::default();
     ledger.entries[..2].iter().for_each(|entry| frontier.push(leaf_hash(entry)));
-    let at = StandingLog {
-        key: key().public(),
-        frontier: Frontier::default(),
-        sealed: UnixSeconds(0),
-    };
+    let at =
+        StandingLog { key: key().public(), frontier: Frontier::default(), sealed: UnixSeconds(0) };
     let standing = Standing {
         origin: origin(),
         frontier,

@@ -1,0 +1,368 @@
+//! Who reads from outside meets a ledger that gave old entries up.
+
+use crate::{
+    export::logseal,
+    prune::{DAY, RETENTION, options, prune},
+};
+use link::statement;
+use logseal::{
+    client::block_on,
+    output::fail,
+    site::{Process, Site},
+    tiles::Tiles,
+};
+use logseal_ledger::config::Config;
+use logseal_tests::{
+    LIMIT, auditor,
+    generate::Generator,
+    lying_site::{Lie, LyingSite},
+    new_site,
+    outside::{monitor_once, said},
+    wait_for,
+};
+use pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use record::{
+    declaration::{Declaration, Matter, Prune},
+    entry::{Entry, Kind},
+};
+use replica::Base;
+use serde_json::Value;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+    sync::Arc,
+};
+
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+fn shown(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A ledger of one that is two years old, and what has happened to it.
+struct Old {
+    site: Site,
+    node: Process,
+    _dir: tempfile::TempDir,
+}
+
+impl Old {
+    /// Its first half year, read by somebody who is away then, and all that came since.
+    fn start(meanwhile: impl Fn(&Site)) -> Self {
+        let (dir, site) = new_site();
+        site.configure_ledger(&options(RETENTION)).unwrap();
+        let mut generator = Generator::aged(&site, 100, Some(SEGMENT_BYTES), 730 * DAY);
+        generator.add(3_000);
+        generator.let_go();
+        let mut node = site.start_ledger().unwrap();
+        meanwhile(&site);
+        node.stop(LIMIT).unwrap();
+        generator.go_on();
+        generator.add(3_000);
+        generator.pass(430 * DAY);
+        generator.add(2_000);
+        generator.pass(299 * DAY);
+        generator.add(1_000);
+        generator.let_go();
+        let node = site.start_ledger().unwrap();
+        Old { site, node, _dir: dir }
+    }
+
+    /// Gives up what is older than a year; answers with the first entry that is there.
+    fn prune(&self) -> u64 {
+        let (code, done) = prune(&self.site, &["--yes"]);
+        assert_eq!(code, 0, "{done}");
+        let first = done["to"].as_u64().unwrap();
+        assert!(first > 6_000 && first % 256 != 0, "in the middle of a bundle: {done}");
+        wait_for("the base", || self.site.path("store/base").exists().then_some(()));
+        first
+    }
+
+    fn monitor(&self, name: &str, more: &[&str]) -> Output {
+        monitor(&self.site, name, more)
+    }
+
+    fn ask<T>(&self, ask: impl AsyncFn(&mut Tiles) -> T) -> T {
+        let address = self.site.https_address(0).to_string();
+        block_on(async {
+            let mut tiles = Tiles::connect(&address, auditor(&self.site)).await.map_err(fail)?;
+            Ok(ask(&mut tiles).await)
+        })
+        .unwrap()
+    }
+
+    /// The entries from one on, up to the newest checkpoint.
+    fn entries(&self, from: u64) -> Vec<Vec<u8>> {
+        self.ask(async |tiles| {
+            let note = tiles.checkpoint().await.unwrap();
+            let size: u64 = note.text().lines().nth(1).unwrap().parse().unwrap();
+            let (mut next, mut entries) = (from, Vec::new());
+            while next < size {
+                let more = tiles.entries_from(next, size).await.unwrap();
+                next += more.len() as u64;
+                entries.extend(more);
+            }
+            entries
+        })
+    }
+}
+
+fn monitor(site: &Site, name: &str, more: &[&str]) -> Output {
+    let state = site.path(name).display().to_string();
+    monitor_once(site, &site.path("policy"), &[&["--state", &state], more].concat())
+}
+
+/// What of it is of this kind.
+fn events(output: &Output, event: &str) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["event"] == event).collect()
+}
+
+fn assert_calm(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", said(output));
+    assert_eq!(events(output, "alarm"), Vec::<Value>::new());
+}
+
+#[test]
+fn a_monitor_goes_on_through_a_prune_and_one_that_was_away_begins_behind_it() {
+    let mut old = Old::start(|site| assert_calm(&monitor(site, "away", &[])));
+    let before = old.monitor("followed", &[]);
+    assert_calm(&before);
+    let first = old.prune();
+
+    let followed = old.monitor("followed", &[]);
+    assert_calm(&followed);
+    assert_eq!(events(&followed, "unread"), Vec::<Value>::new(), "it read all of it");
+
+    let end = |output: &Output| {
+        let mut end = events(output, "end").pop().unwrap();
+        end["alarms"].take();
+        end
+    };
+    let away = old.monitor("away", &[]);
+    assert_calm(&away);
+    let unread = &events(&away, "unread")[0];
+    assert!(unread["from"].as_u64().unwrap() > 3_000, "{unread}");
+    assert_eq!(unread["to"], first);
+    assert_eq!(end(&away), end(&followed), "they know the same");
+
+    let new = old.monitor("new", &[]);
+    assert_calm(&new);
+    let unread = &events(&new, "unread")[0];
+    assert_eq!((&unread["from"], &unread["to"]), (&0.into(), &first.into()));
+    assert_eq!(end(&new), end(&followed));
+    // They stand on what they know now, and not on the base again.
+    for name in ["away", "new"] {
+        let again = old.monitor(name, &[]);
+        assert_calm(&again);
+        assert_eq!(events(&again, "unread"), Vec::<Value>::new());
+        let state = |name: &str| fs::read(old.site.path(name).join("state")).unwrap();
+        assert!(state(name).len() > 100);
+    }
+    old.node.stop(LIMIT).unwrap();
+}
+
+/// The same declaration with other days, signed by the site's operator.
+fn declared_with(site: &Site, entry: &[u8], days: u32) -> Vec<u8> {
+    let declaration = Declaration::from_entry(&Entry::parse(entry).unwrap()).unwrap();
+    let Matter::Prune(prune) = declaration.matter else { panic!("it gives nothing up") };
+    let matter = Matter::Prune(Prune { days, ..prune });
+    let config = Config::load(&site.path("ledger.toml")).unwrap();
+    let text = Declaration::statement(&config.params.origin, &matter, declaration.time);
+    let certificate = CertificateDer::from_pem_file(site.cert("operator", "operator")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(site.key("operator", "operator")).unwrap();
+    let signature = statement::sign(&key, text.as_bytes()).unwrap();
+    let (time, certificate) = (declaration.time, certificate.to_vec());
+    Declaration { matter, time, certificate, signature }.entry(config.params.enterprise)
+}
+
+/// A base with another history of its agent.
+fn altered(base: &[u8]) -> Vec<u8> {
+    let mut base = Base::decode(base).unwrap();
+    let log = base.agents.values_mut().next().unwrap();
+    log.frontier.push(record::Hash([9; 32]));
+    base.encode()
+}
+
+#[test]
+fn entries_that_vanished_without_a_right_declaration_are_an_alarm() {
+    let mut old = Old::start(|_| {});
+    let mut entries = old.entries(0);
+    let before = entries.len();
+    let first = usize::try_from(old.prune()).unwrap();
+    wait_for("the declaration under a checkpoint", || {
+        let behind = old.entries(before as u64);
+        (behind.len() >= 2).then(|| entries.extend(behind))
+    });
+    let base = old.ask(async |tiles| tiles.base().await.unwrap()).to_vec();
+    old.node.kill().unwrap();
+    let liar = LyingSite::start(&old.site, 0, 0);
+    let look = |name: &str, lie: Lie| {
+        liar.lie(lie);
+        monitor(&old.site, name, &["--patience", "1"])
+    };
+    let expect = |name: &str, word: &str, problem: &str, lie: Lie| {
+        let output = look(name, lie);
+        assert_eq!(output.status.code(), Some(1), "{name}: {}", said(&output));
+        let alarms = events(&output, "alarm");
+        assert_eq!(alarms[0]["word"], word, "{name}: {}", said(&output));
+        assert!(alarms[0]["problem"].as_str().unwrap().contains(problem), "{}", said(&output));
+        assert_eq!(events(&output, "checkpoint"), Vec::<Value>::new(), "nothing holds");
+        let evidence = Path::new(alarms[0]["evidence"].as_str().unwrap());
+        assert!(evidence.join("checkpoint").exists());
+    };
+    let pruned = |entries: &[Vec<u8>], base: Option<&[u8]>| Lie::Pruned {
+        entries: Arc::new(entries.to_vec()),
+        first,
+        base: base.map(<[u8]>::to_vec),
+    };
+    assert_calm(&look("honest", pruned(&entries, Some(&base))));
+
+    let nobody = "no operator's declaration";
+    expect("silent", "undeclared-prune", nobody, pruned(&entries[..before], Some(&base)));
+    let other = altered(&base);
+    expect("altered", "undeclared-prune", nobody, pruned(&entries, Some(&other)));
+    expect("bare", "gap", "has no base", pruned(&entries, None));
+    expect("junk", "bad-entry", "base", pruned(&entries, Some(b"junk")));
+    // It says that all is there.
+    let hole = Lie::Pruned { entries: Arc::new(entries.clone()), first: first + 300, base: None };
+    expect("hole", "gap", "", hole);
+
+    // All is there, and the declaration comes too early.
+    let at = entries
+        .iter()
+        .position(|entry| Entry::parse(entry).unwrap().kind() == Kind::Prune)
+        .unwrap();
+    let mut early = entries.clone();
+    early[at] = declared_with(&old.site, &entries[at], 3_000);
+    let output = look("early", Lie::Ledger(Arc::new(early)));
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let alarms = events(&output, "alarm");
+    assert_eq!((alarms.len(), &alarms[0]["word"]), (1, &"early-prune".into()), "{alarms:?}");
+}
+
+/// An export with these arguments besides where from and where to.
+fn export(site: &Site, from: &[&str], name: &str, more: &[&str]) -> (i32, Value, PathBuf) {
+    let dir = site.path(name);
+    let args = [&["export"], from, more, &["-o", shown(&dir)]].concat();
+    let (code, answer) = logseal(site, &args);
+    (code, answer, dir)
+}
+
+#[test]
+fn an_export_begins_with_the_first_entry_that_is_there_and_says_so() {
+    let mut old = Old::start(|_| {});
+    let first = old.prune();
+    let site = &old.site;
+    wait_for("the declaration in the kept checkpoint", || {
+        let text = fs::read_to_string(site.path("store/checkpoint")).ok()?;
+        let size: u64 = text.lines().nth(1)?.parse().ok()?;
+        (size > 9_000 + 2).then_some(())
+    });
+    let https = site.https_address(0).to_string();
+    let (config, store, policy) =
+        (site.path("auditor.toml"), site.path("store"), site.path("policy"));
+    let node = ["--config", shown(&config), "--node", &https];
+    let stored = ["--store", shown(&store), "--policy", shown(&policy)];
+    for (source, from) in [("node", &node), ("store", &stored)] {
+        let name = |what: &str| format!("{source}-{what}");
+        let (code, answer, _) = export(site, from, &name("gone"), &["--first", "10"]);
+        let problem = answer["error"].as_str().unwrap().to_owned();
+        assert!(code == 2 && problem.contains("entry 10 was given up"), "{problem}");
+        assert!(problem.contains(&format!("--first {first}")), "{problem}");
+        let (code, answer, _) = export(site, from, &name("old"), &["--last", "100"]);
+        assert!(code == 2 && answer["error"].as_str().unwrap().contains("given up"), "{answer}");
+
+        for (what, more) in [("all", &[][..]), ("since", &["--from", "2001-01-01"])] {
+            let (code, answer, dir) = export(site, from, &name(what), more);
+            assert_eq!(code, 0, "{answer}");
+            let manifest = &answer["manifest"];
+            assert_eq!(
+                (&manifest["first"], &manifest["given_up"]["entries"]),
+                (&first.into(), &first.into())
+            );
+            assert!(manifest["given_up"]["declared"].as_u64().unwrap() > first, "{answer}");
+            let check = ["verify", shown(&dir), "--policy", shown(&policy)];
+            let (code, holds) = logseal(site, &check);
+            assert_eq!((code, &holds["given_up"]["entries"]), (0, &first.into()), "{holds}");
+            let declaration = fs::read(dir.join("declaration")).unwrap();
+            let mut other = declaration.clone();
+            other[300] ^= 1;
+            fs::write(dir.join("declaration"), other).unwrap();
+            let (code, broken) = logseal(site, &check);
+            assert_eq!((code, &broken["file"]), (1, &"declaration".into()), "{broken}");
+        }
+        // What is there is as it ever was.
+        let begin = (first + 500).to_string();
+        let (code, answer, _) = export(site, from, &name("rest"), &["--first", &begin]);
+        assert_eq!((code, &answer["manifest"]["given_up"]), (0, &Value::Null), "{answer}");
+    }
+    old.node.stop(LIMIT).unwrap();
+}
+
+/// Writes `forward.toml` for a forwarder of all entries with this name.
+fn forward_config(site: &Site, name: &str) -> PathBuf {
+    let path = site.path(format!("{name}.toml"));
+    let text = format!(
+        "nodes = [{:?}]\npolicy = {:?}\nstate = {:?}\npoll_ms = 20\nentries = \"all\"\n{}[file]\npath = {:?}\n",
+        site.https_address(0).to_string(),
+        site.path("policy"),
+        site.path(format!("{name}.state")),
+        site.tls_table("auditor", "auditor"),
+        site.path(format!("{name}.out")),
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn forwarder(site: &Site, name: &str, more: &[&str]) -> Process {
+    let config = forward_config(site, name);
+    let args = [&["forward", "--config", shown(&config)], more].concat();
+    Process::start(&site.programs.path("logseal"), &args, &site.path(format!("{name}.log")))
+        .unwrap()
+}
+
+fn lines(site: &Site, name: &str) -> Vec<Vec<u8>> {
+    let bytes = fs::read(site.path(format!("{name}.out"))).unwrap_or_default();
+    bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
+}
+
+/// Forwards until so many entries are there.
+fn forward_until(site: &Site, name: &str, more: &[&str], count: usize) -> String {
+    let mut forwarder = forwarder(site, name, more);
+    wait_for("entries", || (lines(site, name).len() >= count).then_some(()));
+    assert!(forwarder.stop(LIMIT).unwrap().success(), "{}", forwarder.log_tail());
+    forwarder.log_text()
+}
+
+#[test]
+fn a_forwarder_begins_with_the_first_entry_that_is_there_and_passes_over_nothing_unasked() {
+    let mut old = Old::start(|site| {
+        forward_until(site, "away", &[], 3_000);
+    });
+    let first = old.prune();
+    let site = &old.site;
+    let had = lines(site, "away").len() as u64;
+    assert!(had < first);
+    let expected = old.entries(first);
+    let expected: Vec<Vec<u8>> =
+        expected.into_iter().map(|entry| [&entry[..], b"\n"].concat()).collect();
+
+    let log = forward_until(site, "new", &[], expected.len());
+    assert!(lines(site, "new")[..expected.len()] == expected[..], "all that is there, in order");
+    assert!(log.contains(&format!("first={first}")), "{log}");
+
+    let mut stopped = forwarder(site, "away", &[]);
+    wait_for("its end", || (!stopped.is_running()).then_some(()));
+    let log = stopped.log_text();
+    let missed = format!("{} entries were given up before they were forwarded", first - had);
+    assert!(log.contains(&missed) && log.contains("--skip-pruned"), "{log}");
+    assert_eq!(lines(site, "away").len() as u64, had);
+
+    forward_until(site, "away", &["--skip-pruned"], had as usize + expected.len());
+    let away = lines(site, "away").split_off(had as usize);
+    assert!(away[..expected.len()] == expected[..], "all that is there, in order");
+    old.node.stop(LIMIT).unwrap();
+}
