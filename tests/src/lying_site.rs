@@ -40,6 +40,8 @@ pub enum Lie {
         entries: Arc<Vec<Vec<u8>>>,
         /// The first that is served.
         first: usize,
+        /// Whether it says that others were given up.
+        admitted: bool,
         /// What is served as the base.
         base: Option<Vec<u8>>,
     },
@@ -136,7 +138,10 @@ impl Server {
         let lie = self.lie.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match &lie {
             Lie::Ledger(entries) => return self.made_up(path, entries),
-            Lie::Pruned { entries, first, base } => {
+            Lie::Pruned { entries, first, admitted, base } => {
+                if path == "/first-entry" && !admitted {
+                    return Some(b"0\n".to_vec());
+                }
                 return self.pruned(path, entries, *first, base.as_deref());
             }
             _ => {}
