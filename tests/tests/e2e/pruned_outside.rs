@@ -18,6 +18,7 @@ use logseal_tests::{
     lying_site::{Lie, LyingSite},
     new_site,
     outside::{monitor_once, said},
+    page::{adapted, carry_out, commands},
     wait_for,
 };
 use pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -31,7 +32,7 @@ use service::members::FaultModel;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Command, Output},
     sync::Arc,
 };
 
@@ -404,4 +405,46 @@ fn what_one_node_still_has_is_read_there() {
     for node in [0, 1, 3] {
         nodes[node].stop(LIMIT).unwrap();
     }
+}
+
+#[test]
+fn a_declaration_is_checked_by_hand_as_the_page_says() {
+    let mut old = Old::start(|_| {});
+    let first = old.prune();
+    let entries = wait_for("the declaration", || {
+        let entries = old.entries(first);
+        let is_prune = |entry: &Vec<u8>| Entry::parse(entry).unwrap().kind() == Kind::Prune;
+        entries.iter().any(is_prune).then_some(entries)
+    });
+    let at = entries.iter().position(|entry| Entry::parse(entry).unwrap().kind() == Kind::Prune);
+    let (size, at) = (first + entries.len() as u64, first + at.unwrap() as u64);
+    let width = size - at / 256 * 256;
+    let bundle = if width < 256 { format!(".p/{width}") } else { String::new() };
+    let bundle = format!("/{:03}{bundle}", at / 256);
+    let node = format!("https://{}", old.site.https_address(0));
+    let here = [
+        ("https://node1.log.example:7580", node.as_str()),
+        ("ledger.city.example/access", "demo.logseal.example/access"),
+        ("/036.p/9", &bundle),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    for (from, to) in [
+        (old.site.path("pki/ca.pem"), "ca.pem"),
+        (old.site.cert("auditor", "auditor"), "auditor-bob.pem"),
+        (old.site.key("auditor", "auditor"), "auditor-bob.key"),
+    ] {
+        fs::copy(from, dir.path().join(to)).unwrap();
+    }
+    let commands = adapted(commands("audit.md", "## When old entries were given up"), &here);
+    let done = carry_out(&commands, Command::new("env").current_dir(dir.path()));
+    let digests: Vec<&str> = done.last().unwrap().output.lines().collect();
+    assert_eq!(digests.len(), 2, "{digests:?}");
+    assert_eq!(digests[0], digests[1]);
+    let says = |words: &str| {
+        let found = done.iter().find(|done| done.shown.text.contains(words)).unwrap();
+        found.output.trim().to_owned()
+    };
+    assert_eq!(says("ask /first-entry"), first.to_string());
+    assert_eq!(says("ask /minimum-index"), (first.div_ceil(256) * 256).to_string());
+    old.node.stop(LIMIT).unwrap();
 }
