@@ -226,8 +226,10 @@ impl Monitor {
         }
         // What one of them gave up another may have served.
         for shown in pruned {
-            if self.judge(shown, guide, true).await? == Verdict::Right {
-                guide = guide.or(Some((shown.node, shown.size)));
+            match self.judge(shown, guide, true).await? {
+                Verdict::Right => guide = guide.or(Some((shown.node, shown.size))),
+                Verdict::Wrong => {}
+                Verdict::Pruned => self.is_pruning(shown.node).await?,
             }
         }
         self.check_age(&shown).await?;

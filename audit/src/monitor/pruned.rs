@@ -112,6 +112,12 @@ impl Monitor {
         }
     }
 
+    /// A node gave up what is behind its base, too: it is at it just now, and its next base will say so.
+    pub(super) async fn is_pruning(&mut self, node: usize) -> Result<(), Failure> {
+        let problem = "it gives up more entries than its base says";
+        self.not_read(node, &TilesError::Away(problem.to_owned())).await
+    }
+
     async fn unusable(
         &mut self,
         node: usize,

@@ -77,7 +77,7 @@ impl Old {
         assert_eq!(code, 0, "{done}");
         let first = done["to"].as_u64().unwrap();
         assert!(first > 6_000 && first % 256 != 0, "in the middle of a bundle: {done}");
-        wait_for("the base", || self.site.path("store/base").exists().then_some(()));
+        wait_for("the base", || ask(&self.site, 0, async |tiles| tiles.base().await).ok());
         first
     }
 
@@ -85,13 +85,8 @@ impl Old {
         monitor(&self.site, name, more)
     }
 
-    fn ask<T>(&self, ask: impl AsyncFn(&mut Tiles) -> T) -> T {
-        let address = self.site.https_address(0).to_string();
-        block_on(async {
-            let mut tiles = Tiles::connect(&address, auditor(&self.site)).await.map_err(fail)?;
-            Ok(ask(&mut tiles).await)
-        })
-        .unwrap()
+    fn ask<T>(&self, question: impl AsyncFn(&mut Tiles) -> T) -> T {
+        ask(&self.site, 0, question)
     }
 
     /// The entries from one on, up to the newest checkpoint.
@@ -108,6 +103,16 @@ impl Old {
             entries
         })
     }
+}
+
+/// Asks a node something over HTTPS.
+fn ask<T>(site: &Site, node: usize, ask: impl AsyncFn(&mut Tiles) -> T) -> T {
+    let address = site.https_address(node).to_string();
+    block_on(async {
+        let mut tiles = Tiles::connect(&address, auditor(site)).await.map_err(fail)?;
+        Ok(ask(&mut tiles).await)
+    })
+    .unwrap()
 }
 
 fn monitor(site: &Site, name: &str, more: &[&str]) -> Output {
@@ -387,8 +392,7 @@ fn what_one_node_still_has_is_read_there() {
     assert_eq!(code, 0, "{done}");
     let first = done["to"].as_u64().unwrap();
     for node in [0, 1, 3] {
-        let base = site.node_dir(node).join("store/base");
-        wait_for("the base", || base.exists().then_some(()));
+        wait_for("the base", || ask(&site, node, async |tiles| tiles.base().await).ok());
     }
     let output = monitor(&site, "new", &[]);
     assert_calm(&output);
