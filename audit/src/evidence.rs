@@ -200,13 +200,7 @@ impl Evidence {
             .filter(|enrolment| enrolment.agent == *agent)
             .ok_or_else(|| broken(ENROLMENT, format!("it is no enrolment of agent {agent}")))?;
         let ledger = &checkpoint.checkpoint().origin;
-        let statement = Enrolment::statement(ledger, agent, enrolment.key, enrolment.time);
-        let signed = link::statement::verifies(
-            &enrolment.certificate,
-            statement.as_bytes(),
-            &enrolment.signature,
-        );
-        if !signed {
+        if !link::statement::enrolment_holds(ledger, &enrolment) {
             return Err(broken(ENROLMENT, "the operator's signature does not hold"));
         }
         let vkey = agent_vkey(ledger, agent, enrolment.key);

@@ -202,12 +202,27 @@ impl Journal {
     /// be deleted: those before it are, and the call may be repeated; if the directory cannot be synced the journal
     /// is poisoned.
     pub fn release(&mut self, seq: Seq) -> Result<(), Error> {
+        self.release_some(seq, usize::MAX)
+    }
+
+    /// True if there are segments that hold records below `seq` only.
+    #[must_use]
+    pub fn is_releasable(&self, seq: Seq) -> bool {
+        self.releasable(seq.0).is_some()
+    }
+
+    /// As [`Journal::release`], but deletes so many segments at most.
+    ///
+    /// # Errors
+    /// As [`Journal::release`].
+    pub fn release_some(&mut self, seq: Seq, most: usize) -> Result<(), Error> {
         self.check_usable()?;
         if seq.0 > self.durable {
             return Err(Error::NotDurable { seq, durable: Seq(self.durable) });
         }
         let mut deleted = false;
-        while let Some(base) = self.releasable(seq.0) {
+        for _ in 0..most {
+            let Some(base) = self.releasable(seq.0) else { break };
             let path = segment_path(&self.shared.dir, base);
             let bytes = path.metadata().map_or(0, |metadata| metadata.len());
             match remove_file(&path) {

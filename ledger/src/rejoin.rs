@@ -42,11 +42,14 @@ pub fn clear(dir: &Path) -> Result<(), NodeError> {
 }
 
 /// Renames files and folders of a store, so that the node begins without them and they can still be examined: `votes`
-/// becomes `damaged-1/votes`, or has the next number that is free. Not having them is fine.
+/// becomes `damaged-1/votes`, or has the next number that is free. Not having them is fine; having none makes no folder.
 ///
 /// # Errors
 /// When they cannot be renamed.
 pub fn put_away(dir: &Path, names: &[&str]) -> Result<(), NodeError> {
+    if names.iter().all(|name| matches!(dir.join(name).try_exists(), Ok(false))) {
+        return Ok(());
+    }
     let mut number = 1;
     let away = loop {
         let away = dir.join(format!("damaged-{number}"));

@@ -365,14 +365,16 @@ fn open_store(config: &Config, signer: &VerifierKey) -> Result<Opened, RunError>
     match Store::open(dir, &options(rejoining)) {
         Err(error @ StoreError::CutOff { .. }) if clustered && !rejoining => {
             tracing::error!(%error, "this node lost its newest blocks: it fetches them from the other nodes");
-            rejoin::set(dir)?;
+            // In this order: with the mark, the next start after a crash or on a full disk would not come here
+            // again, and these votes are of heights that the block log does not lead to.
             rejoin::put_away(dir, &["votes"])?;
+            rejoin::set(dir)?;
             Ok(Store::open(dir, &options(true))?)
         }
         Err(error @ StoreError::Damaged { .. }) if clustered => {
             tracing::error!(%error, "this node cannot read blocks that it needs to start: it fetches all from the other nodes");
             rejoin::set(dir)?;
-            rejoin::put_away(dir, &["votes", "blocks", "tree", "index", "checkpoint"])?;
+            rejoin::put_away(dir, &["votes", "blocks", "base", "tree", "index", "checkpoint"])?;
             Ok(Store::open(dir, &options(true))?)
         }
         opened => Ok(opened?),

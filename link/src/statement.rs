@@ -4,6 +4,7 @@
 //! digest that TLS uses it with.
 
 use pki_types::PrivateKeyDer;
+use record::{Origin, declaration::Declaration, enrolment::Enrolment};
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use rustls::{SignatureScheme, crypto::ring::sign::any_supported_type};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -43,4 +44,18 @@ pub fn verifies(certificate: &[u8], message: &[u8], signature: &[u8]) -> bool {
     };
     let key = UnparsedPublicKey::new(algorithm, &key.subject_public_key.data);
     key.verify(message, signature).is_ok()
+}
+
+/// True if the holder of the enrolment's certificate signed it for this ledger.
+pub fn enrolment_holds(ledger: &Origin, enrolment: &Enrolment) -> bool {
+    let Enrolment { agent, key, time, certificate, signature } = enrolment;
+    let text = Enrolment::statement(ledger, agent, *key, *time);
+    verifies(certificate, text.as_bytes(), signature)
+}
+
+/// True if the holder of the declaration's certificate signed it for this ledger.
+pub fn declaration_holds(ledger: &Origin, declaration: &Declaration) -> bool {
+    let Declaration { matter, time, certificate, signature } = declaration;
+    let text = Declaration::statement(ledger, matter, *time);
+    verifies(certificate, text.as_bytes(), signature)
 }

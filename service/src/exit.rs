@@ -1,6 +1,7 @@
 //! Exit codes, the same for every program.
 
-use std::process::ExitCode;
+use crate::disk::advice;
+use std::{error::Error, iter::successors, process::ExitCode};
 
 /// Everything is as it should be.
 pub const OK: u8 = 0;
@@ -12,7 +13,7 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 
 /// An error with all its causes, those left out that it already tells.
-pub fn explain(error: &dyn std::error::Error) -> String {
+pub fn explain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -26,18 +27,30 @@ pub fn explain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Prints an error with all its causes to standard error.
-pub fn report(program: &str, error: &dyn std::error::Error) {
-    eprintln!("{program}: {}", explain(error));
+/// Prints an error with all its causes to standard error, and what to do if a full disk is one of them.
+pub fn report(program: &str, error: &(dyn Error + 'static)) {
+    eprintln!("{program}: {}", advise(error));
+}
+
+/// What the system's own words for a full disk leave out is added, unless the error says it.
+fn advise(error: &(dyn Error + 'static)) -> String {
+    let mut text = explain(error);
+    let chain = successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
+    for advice in chain.filter_map(|error| error.downcast_ref().map(advice)) {
+        if !text.contains(advice) {
+            text.push_str(advice);
+        }
+    }
+    text
 }
 
 /// The exit code of a program that ended with this result; an error is reported first.
-pub fn code(program: &str, result: Result<(), impl std::error::Error + 'static>) -> ExitCode {
+pub fn code(program: &str, result: Result<(), impl Error + 'static>) -> ExitCode {
     code_of(program, result, |_| USAGE)
 }
 
 /// As [`code`], for programs whose errors differ in what may help.
-pub fn code_of<E: std::error::Error + 'static>(
+pub fn code_of<E: Error + 'static>(
     program: &str,
     result: Result<(), E>,
     code: impl FnOnce(&E) -> u8,
@@ -47,6 +60,34 @@ pub fn code_of<E: std::error::Error + 'static>(
         Err(error) => {
             report(program, &error);
             ExitCode::from(code(&error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("/a/file: {source}{said}")]
+    struct At {
+        source: io::Error,
+        said: &'static str,
+    }
+
+    #[test]
+    fn a_full_disk_is_told_with_what_to_do_and_once() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let advice = advice(&full());
+        for (source, said, times) in [
+            (full(), "", 1),
+            (full(), advice, 1),
+            (io::ErrorKind::QuotaExceeded.into(), "", 1),
+            (io::ErrorKind::PermissionDenied.into(), "", 0),
+        ] {
+            let text = advise(&At { source, said });
+            assert_eq!(text.matches(advice).count(), times, "{text}");
         }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod byzantine;
 pub mod cluster;
+pub mod faults;
 pub mod figures;
 pub mod generate;
 pub mod http_lines;

@@ -4,9 +4,10 @@
 use record::{
     Hash, TreeSize,
     batch::Codec,
+    declaration::{Declaration, Matter},
     merkle::{EntryIndex, Frontier, leaf_hash},
 };
-use replica::{Block, Params, entries::for_each_entry};
+use replica::{Base, Block, Params, entries::for_each_entry};
 use serde::{Deserialize, Serialize};
 
 /// Where a history was followed to.
@@ -18,6 +19,8 @@ pub struct Chain {
     pub tip: Hash,
     /// The ledger's tree after it.
     pub tree: Frontier,
+    /// The digests of the bases that its blocks declare: what is kept of blocks that may be given up.
+    pub declared: Vec<Hash>,
 }
 
 /// A [`Chain`] as it is written into a snapshot.
@@ -28,9 +31,17 @@ pub struct Written {
     tip: String,
     size: u64,
     frontier: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    declared: Vec<String>,
 }
 
 impl Chain {
+    /// Right behind the last block that was given up.
+    pub fn behind(base: &Base) -> Self {
+        let (header, tree) = (&base.header, base.frontier.clone());
+        Chain { height: header.height.0, tip: header.id(), tree, declared: Vec::new() }
+    }
+
     /// Takes the next block: it must follow, and its entries must lead to the root that it names.
     ///
     /// # Errors
@@ -52,6 +63,12 @@ impl Chain {
         if tree.size() != header.size || tree.root() != header.root {
             return Err(wrong(&"its entries do not lead to the root that it names"));
         }
+        for body in &block.declarations {
+            let declaration = Declaration::decode(body).map_err(|error| wrong(&error))?;
+            if let Matter::Prune(prune) = declaration.matter {
+                self.declared.push(prune.base);
+            }
+        }
         (self.height, self.tip) = (height, header.id());
         Ok(())
     }
@@ -63,6 +80,7 @@ impl Chain {
             tip: self.tip.to_string(),
             size: self.tree.size().0,
             frontier: self.tree.hashes().map(|hash| hash.to_string()).collect(),
+            declared: self.declared.iter().map(Hash::to_string).collect(),
         }
     }
 }
@@ -70,12 +88,14 @@ impl Chain {
 impl Written {
     /// What was written; `None` if it cannot be.
     pub fn read(&self) -> Option<Chain> {
-        let hashes: Option<Vec<Hash>> =
-            self.frontier.iter().map(|text| Hash::from_base64(text)).collect();
+        let read = |texts: &[String]| -> Option<Vec<Hash>> {
+            texts.iter().map(|text| Hash::from_base64(text)).collect()
+        };
         Some(Chain {
             height: self.height,
             tip: Hash::from_base64(&self.tip)?,
-            tree: Frontier::from_hashes(TreeSize(self.size), &hashes?).ok()?,
+            tree: Frontier::from_hashes(TreeSize(self.size), &read(&self.frontier)?).ok()?,
+            declared: read(&self.declared)?,
         })
     }
 }

@@ -37,7 +37,7 @@ pub struct DrillArgs {
     /// The snapshot [default: the newest]
     #[arg(long, value_name = "ID")]
     snapshot: Option<String>,
-    /// Where the scratch folder is made; it needs as much space as the block log
+    /// Where the scratch folder is made; it needs as much space as the block log and the hashes of given up entries
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     scratch: PathBuf,
     /// The ledger's policy, as you were given it
@@ -113,6 +113,8 @@ pub fn run(args: DrillArgs) -> Result<Outcome, Failure> {
                 "blocks": restored.blocks,
                 "records": restored.records,
                 "entries": snapshot.size,
+                "dropped": snapshot.dropped(),
+                "minimum_index": snapshot.minimum_index(),
                 "root": snapshot.root,
                 "bytes": restored.bytes,
                 "copy_seconds": restored.copied.as_secs_f64(),

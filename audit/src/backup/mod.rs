@@ -1,8 +1,10 @@
 //! `logseal backup`, `restore` and `drill`: copies of a node's store that can be relied on, because each
-//! is followed to a signed root when it is made, and executed from its first block when it is used.
+//! is followed to a signed root when it is made, and executed from its first block on when it is used. Of blocks
+//! that were given up it has what the node keeps of them.
 
 mod chain;
 mod drill;
+mod pruned;
 mod repo;
 mod restore;
 mod sealing;
@@ -142,6 +144,7 @@ fn take(args: TakeArgs) -> Result<Outcome, Failure> {
         taken.new_bytes,
         if repo.is_encrypted() { ", encrypted" } else { "" },
     );
+    text += &given_up(snapshot);
     for segment in &snapshot.segments {
         if let Some(damage) = &segment.damage {
             text += &format!("DAMAGED  {}: {damage}\n", segment_name(segment.first));
@@ -156,6 +159,8 @@ fn take(args: TakeArgs) -> Result<Outcome, Failure> {
         "height": snapshot.height,
         "size": snapshot.size,
         "root": snapshot.root,
+        "dropped": snapshot.dropped(),
+        "minimum_index": snapshot.minimum_index(),
         "segments": snapshot.segments.len(),
         "new_objects": taken.new_objects,
         "new_bytes": taken.new_bytes,
@@ -194,8 +199,12 @@ fn list(repo: &Repo) -> Result<Outcome, Failure> {
         let sizes = snapshot.objects().map(|(_, object)| object.stored);
         let bytes = sizes.fold(0, u64::saturating_add);
         let state = if snapshot.proven { "" } else { ", of a damaged store" };
+        let dropped = match snapshot.dropped() {
+            0 => String::new(),
+            dropped => format!(" ({dropped} of them given up)"),
+        };
         text += &format!(
-            "{id}  {}  {} blocks, {} entries, {bytes} bytes{state}\n",
+            "{id}  {}  {} blocks, {} entries{dropped}, {bytes} bytes{state}\n",
             snapshot.made, snapshot.height, snapshot.size
         );
         rows.push(json!({
@@ -205,6 +214,8 @@ fn list(repo: &Repo) -> Result<Outcome, Failure> {
             "height": snapshot.height,
             "size": snapshot.size,
             "root": snapshot.root,
+            "dropped": snapshot.dropped(),
+            "minimum_index": snapshot.minimum_index(),
             "bytes": bytes,
             "proven": snapshot.proven,
         }));
@@ -287,11 +298,14 @@ fn restored_outcome(
         snapshot.ledger,
         snapshot.made
     );
+    text += &given_up(snapshot);
     text += match (restored.proven, args.policy.is_some()) {
         (false, _) => "proven   NOT: it was damaged when it was copied\n",
-        (true, true) => "proven   every block was executed; the root is that of the checkpoint\n",
+        (true, true) => {
+            "proven   every block in it was executed; the root is that of the checkpoint\n"
+        }
         (true, false) => {
-            "proven   every block was executed; the root is that of the checkpoint, whose \
+            "proven   every block in it was executed; the root is that of the checkpoint, whose \
                           signatures were not checked: use --policy\n"
         }
     };
@@ -309,11 +323,25 @@ fn restored_outcome(
         "records": restored.records,
         "size": snapshot.size,
         "root": snapshot.root,
+        "dropped": snapshot.dropped(),
+        "minimum_index": snapshot.minimum_index(),
         "proven": restored.proven,
         "policy": args.policy.is_some(),
         "rejoins": restored.clustered,
     });
     Outcome { text, json, code: service::exit::OK }
+}
+
+/// Says what of a ledger was given up, if anything was.
+fn given_up(snapshot: &Snapshot) -> String {
+    let Some(base) = &snapshot.base else { return String::new() };
+    format!(
+        "given up {} entries, up to block {}, as an operator declared: only their hashes are in it, full bundles from \
+         entry {} on\n",
+        base.dropped,
+        base.height,
+        snapshot.minimum_index()
+    )
 }
 
 /// The identities for a repository, if it needs some.

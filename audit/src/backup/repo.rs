@@ -22,8 +22,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The version of repositories and snapshots that this program writes, and the only one it reads.
-pub const VERSION: u32 = 1;
+/// The version of repositories.
+const VERSION: u32 = 1;
+/// The version of snapshots that this program writes. It reads all up to it: version 1 knew no bases.
+pub const SNAPSHOT_VERSION: u32 = 2;
 const DESCRIPTION: &str = "repository.json";
 const SNAPSHOTS: &str = "snapshots";
 const OBJECTS: &str = "objects";
@@ -42,6 +44,12 @@ struct Description {
     ledger: String,
     /// Whom objects are encrypted to; nobody: they are not.
     recipients: Vec<String>,
+}
+
+/// The version of a snapshot, whatever else is in it.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
 }
 
 const FORMAT: &str = "logseal backup repository";
@@ -178,8 +186,13 @@ impl Repo {
             let list = "'logseal backup list' names those that there are";
             return Err(Failure(format!("{} has no snapshot '{id}': {list}", self.dir.display())));
         }
+        let Version { version } = load(&path)?;
+        if !(1..=SNAPSHOT_VERSION).contains(&version) {
+            let problem = format!("it is of version {version}: use a newer program");
+            return Err(Failure(format!("{}: {problem}", path.display())));
+        }
         let snapshot: Snapshot = load(&path)?;
-        if snapshot.version != VERSION || snapshot.id != id {
+        if snapshot.id != id {
             return Err(Failure(format!("{}: it is another snapshot", path.display())));
         }
         Ok(snapshot)

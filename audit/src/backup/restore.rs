@@ -1,7 +1,9 @@
-//! Making a store out of a snapshot, and executing it again from the first block: what is restored is
-//! what a quorum signed for, or it is not restored.
+//! Making a store out of a snapshot, and executing it again from the first block that it has: what is restored
+//! is what a quorum signed for, or it is not restored. What is in front of that block was given up, and what stays of
+//! it is what the blocks behind it declare.
 
 use super::{
+    pruned,
     repo::Repo,
     snapshot::{SegmentInfo, Snapshot, segment_name},
 };
@@ -13,8 +15,12 @@ use crate::{
 use age::x25519::Identity;
 use indicatif::ProgressBar;
 use journal::{Seq, open_read_only};
+use ledger::store::Kept;
 use link::statement;
-use record::{Checkpoint, batch::Codec, enrolment::Enrolment, entry::Enterprise, note::SignedNote};
+use record::{
+    Checkpoint, batch::Codec, declaration::Declaration, enrolment::Enrolment, entry::Enterprise,
+    note::SignedNote,
+};
 use replica::{Block, LedgerState, Params, execute::replay};
 use std::{
     fs,
@@ -98,13 +104,18 @@ pub fn make(plan: &Plan<'_>, work: &Path) -> Result<Restored, Failure> {
         )));
     }
     let checkpoint = checkpoint(snapshot, plan.policy)?;
-    check_segments(&snapshot.segments, snapshot.height)?;
+    let kept = pruned::base_in(plan, &checkpoint.origin)?;
+    let floor = snapshot.base.as_ref().map(|base| base.height).unwrap_or_default();
+    check_segments(&snapshot.segments, floor, snapshot.height)?;
     let begun = Instant::now();
     let bytes = copy(plan, work)?;
+    if let Some(kept) = &kept {
+        pruned::put(plan, kept.clone(), work)?;
+    }
     let copied = begun.elapsed();
     let begun = Instant::now();
     let mut restored = match snapshot.proven {
-        true => execute(snapshot, &checkpoint, &work.join("blocks"))?,
+        true => execute(snapshot, &checkpoint, kept.as_ref(), &work.join("blocks"))?,
         false => Restored::unproven(snapshot.height),
     };
     (restored.bytes, restored.copied, restored.executed) = (bytes, copied, begun.elapsed());
@@ -145,9 +156,10 @@ fn checkpoint(snapshot: &Snapshot, policy: Option<&Path>) -> Result<Checkpoint, 
     Ok(checkpoint)
 }
 
-/// Segments follow each other without a gap from the first block on.
-fn check_segments(segments: &[SegmentInfo], height: u64) -> Result<(), Failure> {
-    let mut next = 0;
+/// Segments follow each other without a gap from the first block on that was not given up.
+fn check_segments(segments: &[SegmentInfo], floor: u64, height: u64) -> Result<(), Failure> {
+    // What was given up may stand in front of it in the same segment.
+    let mut next = segments.first().map_or(floor, |segment| segment.first.min(floor));
     for segment in segments {
         if segment.first != next || segment.last <= segment.first {
             return Err(Failure(format!(
@@ -185,14 +197,17 @@ fn begin(to: &Path) -> Result<PathBuf, Failure> {
 fn remove_unfinished(work: &Path) -> Result<(), Failure> {
     for entry in work.read_dir().map_err(Failure::file(work))? {
         let name = entry.map_err(Failure::file(work))?.file_name();
-        if !["blocks", "checkpoint", "votes", "rejoining", BESIDE].iter().any(|ours| name == **ours)
-        {
+        if !OURS.iter().any(|ours| name == **ours) {
             let problem = "is in the way, and not what a restore leaves: move it away";
             return Err(Failure(format!("{} {problem}", work.display())));
         }
     }
     fs::remove_dir_all(work).map_err(Failure::file(work))
 }
+
+/// What a restore that did not end may leave.
+const OURS: [&str; 8] =
+    ["blocks", "tree", "base", "base.new", "checkpoint", "votes", "rejoining", BESIDE];
 
 /// Writes the block log and what lay beside; the bytes of the block log.
 fn copy(plan: &Plan<'_>, work: &Path) -> Result<u64, Failure> {
@@ -226,27 +241,36 @@ fn copy(plan: &Plan<'_>, work: &Path) -> Result<u64, Failure> {
 fn execute(
     snapshot: &Snapshot,
     checkpoint: &Checkpoint,
+    kept: Option<&Kept>,
     blocks: &Path,
 ) -> Result<Restored, Failure> {
     let enterprise = Enterprise(snapshot.enterprise);
     let params = Params { origin: checkpoint.origin.clone(), enterprise };
     let (reader, recovery) = open_read_only(blocks).map_err(fail)?;
-    if let Some(damage) = recovery.damage.first() {
+    let mut state = match kept {
+        Some(kept) => kept.base.state().map_err(fail)?,
+        None => LedgerState::genesis(),
+    };
+    let floor = Seq(state.height.0);
+    if let Some(damage) = recovery.damage.iter().find(|damage| damage.last_seq > floor) {
         return Err(Failure(damage.to_string()));
     }
-    let progress = ProgressBar::new(snapshot.height).with_style(super::style("blocks verified"));
-    let (mut state, mut codec) = (LedgerState::genesis(), Codec::default());
+    let left = snapshot.height.saturating_sub(floor.0);
+    let progress = ProgressBar::new(left).with_style(super::style("blocks verified"));
+    let (mut codec, mut is_declared) = (Codec::default(), kept.is_none());
     let mut restored = Restored { proven: true, clustered: false, ..Restored::unproven(0) };
-    for item in reader.iter(Seq(0)) {
+    for item in reader.iter(floor) {
         let (seq, bytes) = item.map_err(fail)?;
         let wrong = |problem: String| Failure(format!("block {}: {problem}", seq.0 + 1));
         let block = Block::decode(&bytes).map_err(|error| wrong(error.to_string()))?;
         restored.clustered |= block.certificate.signatures.len() > 1;
-        check_enrolments(&params, &block).map_err(wrong)?;
+        check_operators(&params, &block).map_err(wrong)?;
         let executed = replay(&params, &state, block, &mut codec);
         let executed = executed.map_err(|error| wrong(error.to_string()))?;
         restored.records +=
             executed.placed.iter().map(|placed| u64::from(placed.count)).sum::<u64>();
+        let declared = executed.pruned.as_ref().map(|pruned| pruned.prune.base);
+        is_declared |= declared.is_some() && declared == kept.map(|kept| kept.digest);
         executed.apply(&mut state);
         progress.inc(1);
     }
@@ -261,19 +285,25 @@ fn execute(
             checkpoint.root
         )));
     }
-    Ok(restored)
+    match kept {
+        Some(kept) if !is_declared => Err(pruned::undeclared(snapshot, kept)),
+        _ => Ok(restored),
+    }
 }
 
-/// Every enrolment must carry an operator's signature.
-fn check_enrolments(params: &Params, block: &Block) -> Result<(), String> {
-    let holds = |body: &[u8]| {
-        Enrolment::decode(body).is_ok_and(|e| {
-            let text = Enrolment::statement(&params.origin, &e.agent, e.key, e.time);
-            statement::verifies(&e.certificate, text.as_bytes(), &e.signature)
-        })
+/// Every enrolment and declaration must carry an operator's signature.
+fn check_operators(params: &Params, block: &Block) -> Result<(), String> {
+    let origin = &params.origin;
+    let enrols =
+        |body: &[u8]| Enrolment::decode(body).is_ok_and(|e| statement::enrolment_holds(origin, &e));
+    let declares = |body: &[u8]| {
+        Declaration::decode(body).is_ok_and(|d| statement::declaration_holds(origin, &d))
     };
-    match block.enrolments.iter().all(|body| holds(body)) {
-        true => Ok(()),
-        false => Err("the operator's signature on an enrolment does not hold".to_owned()),
+    if !block.enrolments.iter().all(|body| enrols(body)) {
+        return Err("the operator's signature on an enrolment does not hold".to_owned());
     }
+    if !block.declarations.iter().all(|body| declares(body)) {
+        return Err("the operator's signature on a declaration does not hold".to_owned());
+    }
+    Ok(())
 }

@@ -3,11 +3,15 @@
 //! What is copied is the block log up to the newest checkpoint that lies beside it: not a block more, so
 //! that every snapshot ends where a quorum has signed. Blocks are followed as they are copied; what an
 //! earlier snapshot has, and was followed then, is not read again.
+//!
+//! A node may give up old blocks meanwhile. It writes the base before anything goes, so whatever goes wrong while
+//! the store has the base that it had at the beginning is wrong; if the base is another one, it is copied again.
 
 use super::{
     chain::Chain,
-    repo::{Repo, VERSION},
-    snapshot::{FileEntry, Object, SegmentInfo, Snapshot, segment_name},
+    pruned,
+    repo::{Repo, SNAPSHOT_VERSION},
+    snapshot::{BaseInfo, FileEntry, Object, SegmentInfo, Snapshot, segment_name},
 };
 use crate::{
     client::read_policy,
@@ -15,13 +19,21 @@ use crate::{
 };
 use indicatif::ProgressBar;
 use journal::{Extent, Look, Reader, Segment, Seq, open_read_only_as};
+use ledger::store::Kept;
 use record::{Checkpoint, batch::Codec, note::SignedNote};
 use replica::Params;
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
+
+/// How often a store that gives up blocks while it is copied is copied again.
+const ATTEMPTS: usize = 8;
+/// For how long a backup waits for a checkpoint of what the node has carried out already. It writes one every few seconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What is to be copied.
 pub struct Plan {
@@ -78,65 +90,171 @@ pub fn checkpoint(
 /// Something cannot be read or written, or is not what it must be. The repository is as it was, but for
 /// objects that no snapshot names.
 pub fn run(plan: &Plan, repo: &Repo) -> Result<Taken, Failure> {
-    // First the checkpoint, then the blocks: so there are at least as many as it stands for.
-    let (note, checkpoint) = checkpoint(&plan.store, plan.policy.as_deref())?;
-    let (blocks, _) = open_read_only_as(plan.store.join("blocks"), Look::Last).map_err(fail)?;
-    let mut copy = Copy::new(plan, repo, &checkpoint)?;
+    let mut adding = Adding { repo, known: repo.known()?, objects: 0, bytes: 0 };
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        // First the checkpoint, then the blocks: so there are at least as many as it stands for. And then the
+        // base: so it stands for at least as many as had gone when the blocks were looked at.
+        let (note, checkpoint) = checkpoint(&plan.store, plan.policy.as_deref())?;
+        let (blocks, _) = open_read_only_as(plan.store.join("blocks"), Look::Last).map_err(fail)?;
+        let base = pruned::base_of(&plan.store)?;
+        let digest = base.as_ref().map(|base| base.digest);
+        let copied = copy(Copy::new(plan, &mut adding, &checkpoint, base), &blocks, &note);
+        match copied {
+            Ok(Some(snapshot)) => {
+                repo.add(&snapshot)?;
+                let Adding { objects, bytes, .. } = adding;
+                return Ok(Taken { snapshot, new_objects: objects, new_bytes: bytes });
+            }
+            Ok(None) if attempts < ATTEMPTS => wait_for_another(plan, &note)?,
+            Ok(None) => return Err(too_old(plan)),
+            Err(failure) => {
+                let now = pruned::base_of(&plan.store)?.map(|base| base.digest);
+                if now == digest || attempts == ATTEMPTS {
+                    return Err(failure);
+                }
+            }
+        }
+    }
+}
+
+/// Waits for another checkpoint than this one.
+fn wait_for_another(plan: &Plan, note: &SignedNote) -> Result<(), Failure> {
+    let begun = Instant::now();
+    while checkpoint(&plan.store, None)?.0.to_string() == note.to_string() {
+        if begun.elapsed() > PATIENCE {
+            return Err(too_old(plan));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+fn too_old(plan: &Plan) -> Failure {
+    Failure(format!(
+        "{}: blocks were given up, and no block up to the checkpoint declares that: the checkpoint is older. Start the \
+         node, which writes a newer one after some seconds",
+        plan.store.display()
+    ))
+}
+
+/// Copies a store as it is now; nothing if the checkpoint is older than what gave up its old blocks.
+fn copy(
+    mut copy: Copy<'_, '_>,
+    blocks: &Reader,
+    note: &SignedNote,
+) -> Result<Option<Snapshot>, Failure> {
+    if copy.is_ahead() {
+        return Ok(None);
+    }
     let extents = blocks.segments();
-    copy.go_on(&extents)?;
+    copy.begin(&extents)?;
     let progress = ProgressBar::new(blocks.durable().0).with_style(super::style("blocks"));
     for extent in extents {
         if copy.is_complete() {
             break;
         }
-        copy.segment(&blocks, extent)?;
+        copy.segment(blocks, extent)?;
         progress.set_position(extent.last.0);
     }
     progress.finish_and_clear();
+    copy.check_end()?;
+    if !copy.is_declared() {
+        return Ok(None);
+    }
+    let base = copy.base()?;
     let files = copy.files()?;
-    copy.finish(&note, files)
+    Ok(Some(copy.finish(note, base, files)))
 }
 
-struct Copy<'a> {
-    plan: &'a Plan,
+/// What is added to a repository.
+pub struct Adding<'a> {
     repo: &'a Repo,
+    known: BTreeMap<String, Object>,
+    objects: u64,
+    bytes: u64,
+}
+
+impl Adding<'_> {
+    /// Adds bytes, if the repository has not got them.
+    ///
+    /// # Errors
+    /// The machine refuses.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<Object, Failure> {
+        let (object, new) = self.repo.put(&mut self.known, bytes)?;
+        if new {
+            self.objects += 1;
+            self.bytes += object.stored;
+        }
+        Ok(object)
+    }
+}
+
+struct Copy<'a, 'b> {
+    plan: &'a Plan,
+    adding: &'a mut Adding<'b>,
     checkpoint: &'a Checkpoint,
     params: Params,
-    known: BTreeMap<String, Object>,
+    kept: Option<Kept>,
+    /// The base of the snapshot that this one goes on from.
+    before: Option<BaseInfo>,
     chain: Chain,
     resume: Chain,
     segments: Vec<SegmentInfo>,
     proven: bool,
-    new_objects: u64,
-    new_bytes: u64,
     codec: Codec,
 }
 
-impl<'a> Copy<'a> {
-    fn new(plan: &'a Plan, repo: &'a Repo, checkpoint: &'a Checkpoint) -> Result<Self, Failure> {
+impl<'a, 'b> Copy<'a, 'b> {
+    fn new(
+        plan: &'a Plan,
+        adding: &'a mut Adding<'b>,
+        checkpoint: &'a Checkpoint,
+        kept: Option<Kept>,
+    ) -> Self {
         let enterprise = record::entry::Enterprise(plan.enterprise);
-        Ok(Copy {
+        let chain = kept.as_ref().map(|kept| Chain::behind(&kept.base)).unwrap_or_default();
+        Copy {
             plan,
-            repo,
+            adding,
             checkpoint,
             params: Params { origin: checkpoint.origin.clone(), enterprise },
-            known: repo.known()?,
-            chain: Chain::default(),
-            resume: Chain::default(),
+            kept,
+            before: None,
+            resume: chain.clone(),
+            chain,
             segments: Vec::new(),
             proven: true,
-            new_objects: 0,
-            new_bytes: 0,
             codec: Codec::default(),
-        })
+        }
     }
 
-    /// Begins behind what the newest snapshot has of sealed segments.
-    fn go_on(&mut self, extents: &[Extent]) -> Result<(), Failure> {
+    /// True if the base reaches beyond the checkpoint.
+    fn is_ahead(&self) -> bool {
+        self.chain.tree.size() > self.checkpoint.size
+    }
+
+    /// True if the base is one that the blocks declare.
+    fn is_declared(&self) -> bool {
+        let declares = |kept: &Kept| self.chain.declared.contains(&kept.digest);
+        !self.proven || self.kept.as_ref().is_none_or(declares)
+    }
+
+    /// Begins behind what the newest snapshot has of sealed segments, or else behind what was given up.
+    fn begin(&mut self, extents: &[Extent]) -> Result<(), Failure> {
+        let floor = self.chain.height;
+        if let Some(first) = extents.first().filter(|extent| extent.first.0 > floor) {
+            return Err(Failure(format!(
+                "{}: the segments in front of {} are missing. Have the node mend them from the others",
+                self.plan.store.join("blocks").display(),
+                segment_name(first.first.0)
+            )));
+        }
         if self.plan.full {
             return Ok(());
         }
-        let Some(newest) = self.repo.newest()? else { return Ok(()) };
+        let Some(newest) = self.adding.repo.newest()? else { return Ok(()) };
         if newest.size > self.checkpoint.size.0 {
             return Err(Failure(format!(
                 "{}: the checkpoint is of {} entries, but snapshot {} has {}: this store is an older copy",
@@ -146,15 +264,21 @@ impl<'a> Copy<'a> {
                 newest.size
             )));
         }
-        let Some(resume) = newest.resume.read().filter(|_| newest.proven) else { return Ok(()) };
+        // What an older program made does not say what its blocks declare, and blocks in front of a base were not followed.
+        let known = newest.base.as_ref().is_none_or(|base| base.height <= floor);
+        let fits = newest.proven && newest.version == SNAPSHOT_VERSION && known;
+        let Some(resume) = newest.resume.read().filter(|_| fits) else { return Ok(()) };
         // A store that was repaired may have its segments cut elsewhere.
         if !extents.iter().any(|extent| extent.first.0 == resume.height) {
             return Ok(());
         }
-        let behind = |info: &SegmentInfo| info.last <= resume.height;
-        self.segments = newest.segments.into_iter().take_while(behind).collect();
-        self.chain = resume.clone();
-        self.resume = resume;
+        let used = |info: &SegmentInfo| info.last > floor && info.last <= resume.height;
+        let segments: Vec<_> = newest.segments.into_iter().filter(used).collect();
+        if segments.first().is_some_and(|segment| segment.first <= floor) {
+            (self.segments, self.before) = (segments, newest.base);
+            self.chain = resume.clone();
+            self.resume = resume;
+        }
         Ok(())
     }
 
@@ -185,11 +309,7 @@ impl<'a> Copy<'a> {
             }
         };
         let cut = segment.up_to(Seq(last)).filter(|_| damage.is_none());
-        let (object, new) = self.repo.put(&mut self.known, cut.unwrap_or_else(|| segment.raw()))?;
-        if new {
-            self.new_objects += 1;
-            self.new_bytes += object.stored;
-        }
+        let object = self.adding.put(cut.unwrap_or_else(|| segment.raw()))?;
         self.segments.push(SegmentInfo { first: extent.first.0, last, object, damage });
         if extent.is_sealed && self.chain.height == extent.last.0 && self.proven {
             self.resume = self.chain.clone();
@@ -199,9 +319,14 @@ impl<'a> Copy<'a> {
 
     /// Follows the blocks of a segment up to the checkpoint.
     fn follow(&mut self, segment: &Segment) -> Result<(), String> {
+        // Blocks that were given up may stand in front of those that are left.
+        let floor = self.kept.as_ref().map(|kept| kept.base.header.height.0).unwrap_or_default();
         for (seq, bytes) in segment.records() {
             if self.is_complete() {
                 return Ok(());
+            }
+            if seq.0 < floor && (bytes.is_some() || segment.extent().is_sealed) {
+                continue;
             }
             let Some(bytes) = bytes else {
                 let found = segment.damage().first().map(ToString::to_string);
@@ -222,15 +347,20 @@ impl<'a> Copy<'a> {
         let mut files = Vec::new();
         for (name, path) in &self.plan.files {
             let bytes = fs::read(path).map_err(Failure::file(path))?;
-            let (object, new) = self.repo.put(&mut self.known, &bytes)?;
-            self.new_objects += u64::from(new);
-            self.new_bytes += if new { object.stored } else { 0 };
-            files.push(FileEntry { name: name.clone(), object });
+            files.push(FileEntry { name: name.clone(), object: self.adding.put(&bytes)? });
         }
         Ok(files)
     }
 
-    fn finish(self, note: &SignedNote, files: Vec<FileEntry>) -> Result<Taken, Failure> {
+    /// What is kept of blocks that were given up.
+    fn base(&mut self) -> Result<Option<BaseInfo>, Failure> {
+        let Some(kept) = &self.kept else { return Ok(None) };
+        let before = self.before.as_ref();
+        pruned::take(self.adding, &self.plan.store, kept, before).map(Some)
+    }
+
+    /// The blocks must lead to the checkpoint.
+    fn check_end(&self) -> Result<(), Failure> {
         let (size, root) = (self.chain.tree.size(), self.chain.tree.root());
         if self.proven && (size, root) != (self.checkpoint.size, self.checkpoint.root) {
             return Err(Failure(format!(
@@ -241,13 +371,17 @@ impl<'a> Copy<'a> {
                 self.checkpoint.root
             )));
         }
+        Ok(())
+    }
+
+    fn finish(self, note: &SignedNote, base: Option<BaseInfo>, files: Vec<FileEntry>) -> Snapshot {
         let now = service::clock::now();
         let digits: String = now.to_string().chars().filter(|c| c.is_ascii_digit()).collect();
         let height = self.segments.last().map_or(0, |segment| segment.last);
         // Sorted by height, whatever the clock did meanwhile.
         let id = format!("{height:012}-{digits}");
-        let snapshot = Snapshot {
-            version: VERSION,
+        Snapshot {
+            version: SNAPSHOT_VERSION,
             id,
             made: now.to_string(),
             program: format!("logseal {}", env!("CARGO_PKG_VERSION")),
@@ -259,11 +393,10 @@ impl<'a> Copy<'a> {
             checkpoint: note.to_string(),
             policy_checked: self.plan.policy.is_some(),
             proven: self.proven,
+            base,
             resume: self.resume.write(),
             segments: self.segments,
             files,
-        };
-        self.repo.add(&snapshot)?;
-        Ok(Taken { snapshot, new_objects: self.new_objects, new_bytes: self.new_bytes })
+        }
     }
 }

@@ -7,18 +7,21 @@ mod fixture;
 
 use fixture::Fixtures;
 use logseal_replica::{
-    BlankStart, Block, Executed, Identity, LedgerState, Member, Members, Now, Output, Params,
-    Pending, Replica, Settings, Ticks, Timing, Vouch, entries::for_each_entry, execute::replay,
+    Base, BaseLog, BlankStart, Block, Executed, Identity, LedgerState, Member, Members, Now,
+    Output, Params, Pending, Replica, Settings, Ticks, Timing, Vouch, entries::for_each_entry,
+    execute::replay,
 };
 use record::{
-    UnixMillis,
-    batch::{Codec, SealedBatch},
+    Hash, UnixMillis, UnixSeconds,
+    batch::{Codec, LogState, SealedBatch},
     crypto::SigningKey,
+    declaration::{Declaration, Drill, Matter, Prune},
     enrolment::Enrolment,
-    entry::Enterprise,
+    entry::{Enterprise, Entry},
     merkle::{EntryIndex, leaf_hash},
     note::{NoteSigner, SignatureType, SignedNote},
 };
+use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 const FIRST_DECIDED: UnixMillis = UnixMillis(1_795_255_200_040);
@@ -124,6 +127,83 @@ fn a_block_of_today_is_read_and_executed_in_ten_years() {
     let block = Block::decode(&pinned.read_hex("block.hex")).unwrap();
     let again = replay(&params(), &story.before[1], block, &mut Codec::default()).unwrap();
     assert_eq!(again.block, second.block);
+}
+
+/// The example as it would be given up a year later, whatever else is in the ledger by then.
+fn base(story: &Story) -> Base {
+    let [first, second] = &story.blocks;
+    let mut state = story.before[1].clone();
+    second.apply(&mut state);
+    let mut kept = BTreeMap::new();
+    let only = EntryIndex(0)..EntryIndex(1);
+    for_each_entry(&params(), &first.block, only, &mut Codec::default(), |entry| {
+        kept.insert(EntryIndex(0), entry.to_vec());
+    })
+    .unwrap();
+    let log = |log: &LogState| BaseLog {
+        frontier: log.frontier.clone(),
+        sealed: log.sealed,
+        newest: second.placed.clone(),
+    };
+    Base {
+        header: second.block.header.clone(),
+        frontier: second.after.clone(),
+        chunks: vec![],
+        agents: state.agents.iter().map(|(agent, state)| (agent.clone(), log(state))).collect(),
+        kept,
+    }
+}
+
+/// What operator *lin* declares at `time`.
+fn declare(matter: Matter, time: UnixSeconds) -> Declaration {
+    let key = SigningKey::from_seed(&Zeroizing::new([5; 32]));
+    let text = Declaration::statement(&params().origin, &matter, time);
+    let signature = key.sign(text.as_bytes()).0.to_vec();
+    Declaration { matter, time, certificate: fixtures().read_hex("operator.hex"), signature }
+}
+
+#[test]
+fn what_is_declared_and_what_stays_is_read_in_ten_years() {
+    let (pinned, story) = (fixtures(), story());
+    let base = base(&story);
+    pinned.pin_hex("base.hex", &base.encode());
+    let encoded = pinned.read_hex("base.hex");
+    let digest = Base::digest_of(&encoded);
+    pinned.pin("base-digest", format!("{digest}\n").as_bytes());
+    assert_eq!(Base::decode(&encoded).unwrap(), base);
+
+    let prune = Matter::Prune(Prune {
+        from: EntryIndex(0),
+        height: base.header.height,
+        block: base.header.id(),
+        before: base.header.time,
+        days: 365,
+        frontier: base.frontier.clone(),
+        base: digest,
+    });
+    let drill = Matter::Drill(Drill {
+        verified: true,
+        snapshot: "7-2026-11-21T10-15-00Z".to_owned(),
+        size: base.header.size,
+        root: base.header.root,
+        begun: UnixMillis(1_795_256_100_000),
+        millis: 61_204,
+        report: Hash([0xd1; 32]),
+    });
+    for (matter, time) in [(prune, 1_826_900_000), (drill, 1_795_256_200)] {
+        let (time, name) = (UnixSeconds(time), matter.word());
+        let declaration = declare(matter, time);
+        let text = Declaration::statement(&params().origin, &declaration.matter, time);
+        pinned.pin(&format!("{name}-statement"), text.as_bytes());
+        pinned.pin_hex(&format!("{name}.hex"), &declaration.encode());
+        let read = Declaration::decode(&pinned.read_hex(&format!("{name}.hex"))).unwrap();
+        assert_eq!(read, declaration);
+        let mut entry = declaration.entry(Enterprise::default());
+        entry.push(b'\n');
+        pinned.pin(&format!("entry-{name}"), &entry);
+        let entry = Entry::parse(&entry[..entry.len() - 1]).unwrap();
+        assert_eq!(Declaration::from_entry(&entry), Some(declaration));
+    }
 }
 
 #[test]

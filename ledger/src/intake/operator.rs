@@ -2,7 +2,11 @@
 //! the connection was made with. Other nodes check it again, against the CA that all of them trust.
 
 use crate::store::StoreReader;
-use link::{Role, statement, tls::ReloadingServer};
+use link::{
+    Role,
+    statement::{declaration_holds, enrolment_holds},
+    tls::ReloadingServer,
+};
 use record::{
     Origin, UnixSeconds,
     declaration::{Declaration, DeclarationError, Matter, Prune},
@@ -88,18 +92,6 @@ impl Operators {
             && made.digest == prune.base;
         if same { Ok(()) } else { Err("it is about other blocks than this node has".to_owned()) }
     }
-}
-
-fn enrolment_holds(ledger: &Origin, enrolment: &Enrolment) -> bool {
-    let Enrolment { agent, key, time, certificate, signature } = enrolment;
-    let text = Enrolment::statement(ledger, agent, *key, *time);
-    statement::verifies(certificate, text.as_bytes(), signature)
-}
-
-fn declaration_holds(ledger: &Origin, declaration: &Declaration) -> bool {
-    let Declaration { matter, time, certificate, signature } = declaration;
-    let text = Declaration::statement(ledger, matter, *time);
-    statement::verifies(certificate, text.as_bytes(), signature)
 }
 
 /// Reads an enrolment and checks it. `certificate` is that of the connection, whose role and

@@ -399,8 +399,11 @@ impl Node {
         };
         match self.store.flush(&checkpoint) {
             Ok(()) => self.unflushed = None,
-            // Nothing that was acknowledged depends on it; it is tried again.
-            Err(error) if error.is_full() => self.unflushed = Some(Instant::now()),
+            // Nothing that was acknowledged depends on it; it is tried again, and the next start does without.
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "the disk is full: tree, index and checkpoint are brought to it later");
+                self.unflushed = Some(Instant::now());
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())

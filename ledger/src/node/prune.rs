@@ -20,6 +20,8 @@ const TRY_EVERY: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(super) struct Pruning {
     tried: Option<Instant>,
+    /// Bytes that were freed so far.
+    freed: u64,
     /// The base that the ledger will begin with.
     fetched: Option<Kept>,
 }
@@ -48,8 +50,12 @@ impl Node {
         match pruned {
             Ok(()) => {
                 self.pruning.tried = None;
-                let dropped = self.replica.state().dropped();
-                tracing::info!(entries = %dropped, freed, "old entries were given up, as was declared and decided");
+                self.pruning.freed += freed;
+                let state = self.replica.state();
+                if !self.store.is_prune_due(state) {
+                    let freed = std::mem::take(&mut self.pruning.freed);
+                    tracing::info!(entries = %state.dropped(), freed, "old entries were given up, as was declared and decided");
+                }
                 Ok(())
             }
             Err(error) if error.is_of_content() => {

@@ -5,7 +5,7 @@
 //! ```
 
 use super::{
-    Index, StoreError, TreeReader,
+    BatchPlace, Index, StoreError, TreeReader,
     rebuild::{log_behind, read_block},
 };
 use journal::Reader;
@@ -114,9 +114,10 @@ pub fn write(dir: &Path, encoded: &[u8], digest: Hash) -> Result<(), StoreError>
     let (path, new) = (path(dir), dir.join("base.new"));
     let mut file = File::create(&new).map_err(StoreError::io(&new))?;
     let written = file.write_all(encoded).and_then(|()| file.write_all(&digest.0));
-    written.and_then(|()| file.sync_all()).map_err(StoreError::io(&new))?;
+    written.map_err(StoreError::io(&new))?;
+    file.sync_all().map_err(StoreError::sync(&new))?;
     std::fs::rename(&new, &path).map_err(StoreError::io(&path))?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io(dir))
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::sync(dir))
 }
 
 /// The base that readers of a store see.
@@ -158,43 +159,63 @@ impl Sources<'_> {
         }
         let chunk = |index| self.tree.node(NodeId { level: CHUNK_LEVEL, index });
         let chunks = (0..header.size.0 / CHUNK).map(chunk).collect::<Result<_, _>>();
-        let mut logs = BTreeMap::new();
+        let mut enrolled = BTreeMap::new();
         for (agent, log) in agents {
-            let enrolled = self.index.enrolment_of(agent)?;
-            let enrolled = enrolled.ok_or_else(|| wrong("an agent's enrolment is not known"))?;
-            if enrolled.0 < header.size.0 {
-                logs.insert(agent.clone(), self.log_at(agent, log.key, height)?);
+            let index = self.index.enrolment_of(agent)?;
+            if index.ok_or_else(|| wrong("an agent's enrolment is not known"))?.0 < header.size.0 {
+                enrolled.insert(agent, log.key);
             }
         }
+        let logs = self.logs_at(&enrolled, height)?;
         let kept = self.kept(EntryIndex(header.size.0))?;
         Ok(Base { chunks: chunks.map_err(tree)?, header, frontier, agents: logs, kept })
     }
 
-    /// Where an agent's log stood behind a block.
+    /// Where agents' logs stood behind a block. Each block that one of them needs is read once.
+    fn logs_at(
+        &self,
+        agents: &BTreeMap<&AgentName, PublicKey>,
+        height: Height,
+    ) -> Result<BTreeMap<AgentName, BaseLog>, StoreError> {
+        let mut logs = BTreeMap::new();
+        let mut wanted: BTreeMap<Height, Vec<(&AgentName, u32)>> = BTreeMap::new();
+        for agent in agents.keys() {
+            let (log, place) = self.log_at(agent, height)?;
+            if let Some(place) = place {
+                wanted.entry(place.height).or_default().push((agent, place.nth));
+            }
+            logs.insert((*agent).clone(), log);
+        }
+        for (height, batches) in wanted {
+            let block = read_block(self.blocks, height)?;
+            for (agent, nth) in batches {
+                let (Some(log), Some(key)) = (logs.get_mut(agent), agents.get(agent)) else {
+                    continue;
+                };
+                log.frontier = log_behind(&block, self.params, *key, nth)?;
+            }
+        }
+        Ok(logs)
+    }
+
+    /// Where an agent's log stood behind a block; if its frontier is to be made from a batch, where that one is.
     fn log_at(
         &self,
         agent: &AgentName,
-        key: PublicKey,
         height: Height,
-    ) -> Result<BaseLog, StoreError> {
-        let before = self.before.as_ref().and_then(|base| base.agents.get(agent));
+    ) -> Result<(BaseLog, Option<BatchPlace>), StoreError> {
+        let before = self.before.as_ref().and_then(|base| base.agents.get(agent)).cloned();
+        let (frontier, sealed) = (Frontier::default(), UnixSeconds(0));
+        let mut log = before.unwrap_or(BaseLog { frontier, sealed, newest: vec![] });
         let newest = self.index.newest_until(agent, height, MAX_NEWEST)?;
-        let Some((last, _)) = newest.last() else {
-            let empty =
-                BaseLog { frontier: Frontier::default(), sealed: UnixSeconds(0), newest: vec![] };
-            return Ok(before.cloned().unwrap_or(empty));
-        };
-        let (size, sealed) = (last.start.0 + u64::from(last.count), last.sealed);
-        let behind = size.checked_sub(1).map(|last| self.index.batch_of(agent, EntryIndex(last)));
+        let Some((last, _)) = newest.last() else { return Ok((log, None)) };
+        log.sealed = last.sealed;
+        let size = last.start.0 + u64::from(last.count);
+        let batch = size.checked_sub(1).map(|last| self.index.batch_of(agent, EntryIndex(last)));
         let floor = self.before.as_ref().map(|base| base.header.height).unwrap_or_default();
-        let frontier = match behind.transpose()?.flatten() {
-            Some((_, place)) if place.height > floor => {
-                log_behind(self.blocks, self.params, key, (place.height, place.nth))?
-            }
-            _ => before.map(|before| before.frontier.clone()).unwrap_or_default(),
-        };
-        let newest = newest.into_iter().map(|(key, place)| key.placed(&place)).collect();
-        Ok(BaseLog { frontier, sealed, newest })
+        let place = batch.transpose()?.flatten().map(|(_, place)| place);
+        log.newest = newest.into_iter().map(|(key, place)| key.placed(&place)).collect();
+        Ok((log, place.filter(|place| place.height > floor)))
     }
 
     /// The entries in front of `end` that are never given up.

@@ -3,35 +3,22 @@
 //! One sled tree, one atomic write a block. It is never the only copy of
 //! anything; whoever doubts it deletes it.
 
+mod keys;
+
 use super::StoreError;
-use record::{
-    AgentName, Hash, UnixMillis, UnixSeconds,
-    batch::{LogState, SealedBatch},
-    block::Height,
-    bytes::Reader,
-    crypto::PublicKey,
-    declaration::Matter,
-    equivocation::EquivocationKind,
-    merkle::{EntryIndex, Frontier},
+use keys::{
+    AGENT, CONVICTED, Newest, STATE, agent_key, batch_key, block_key, conviction_key,
+    decode_batch_key, decode_conviction, decode_log, decode_place, decode_state, encode_log,
+    encode_place, enrolment_key, kept_key, positions,
 };
-use replica::{
-    Base, BlockHeader, Conviction, Executed, LedgerState, Placed, Pruned, entries::Places,
-};
+use record::{AgentName, Hash, UnixSeconds, batch::SealedBatch, block::Height, merkle::EntryIndex};
+use replica::{Base, BlockHeader, Executed, LedgerState, Placed, entries::Places};
 use std::{
     fs::File,
-    ops::Range,
+    ops::{Deref, Range},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
-
-const VERSION: u8 = 4;
-const STATE: &[u8] = b"s";
-const AGENT: u8 = b'a';
-const BLOCK: u8 = b'b';
-const BATCH: u8 = b'p';
-const ENROLMENT: u8 = b'e';
-const CONVICTED: u8 = b'c';
-const KEPT: u8 = b'k';
 
 /// Page cache; the tree is small and mostly appended to.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -107,8 +94,32 @@ impl BatchPlace {
 /// The index.
 #[derive(Clone)]
 pub struct Index {
-    db: sled::Db,
+    db: Handle,
     path: PathBuf,
+}
+
+/// sled syncs its file when the last handle goes, and panics if the disk refuses that. Nothing depends on it: what
+/// the index lost the next start makes again.
+#[derive(Clone)]
+struct Handle(Option<sled::Db>);
+
+impl Deref for Handle {
+    type Target = sled::Db;
+
+    fn deref(&self) -> &sled::Db {
+        self.0.as_ref().expect("only a drop takes it out")
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
+            tracing::error!(
+                "the index was closed and could not be synced: the next start looks whether it is whole"
+            );
+        }
+    }
 }
 
 impl Index {
@@ -122,8 +133,9 @@ impl Index {
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         let db = opened.unwrap_or_else(|_| {
             Err(sled::Error::Unsupported("sled panicked while it read its files".into()))
-        })?;
-        Ok(Index { db, path: path.to_owned() })
+        });
+        let db = db.map_err(StoreError::index(path))?;
+        Ok(Index { db: Handle(Some(db)), path: path.to_owned() })
     }
 
     /// The state after the newest block it knows; `None` if it is empty, of another version or
@@ -169,7 +181,7 @@ impl Index {
         for (key, value) in positions(header, &places) {
             write.insert(key, value);
         }
-        Ok(self.db.apply_batch(write)?)
+        self.db.apply_batch(write).map_err(self.failed())
     }
 
     /// Adds where a block's bodies stand, but not that it is the newest. Repeating it changes nothing.
@@ -177,7 +189,7 @@ impl Index {
     pub fn note(&self, header: &BlockHeader, places: &Places) -> Result<u64, StoreError> {
         let mut mended = 0;
         for (key, value) in positions(header, places) {
-            let before = self.db.insert(key, value.as_slice())?;
+            let before = self.db.insert(key, value.as_slice()).map_err(self.failed())?;
             mended += u64::from(before.is_none_or(|before| before != value));
         }
         Ok(mended)
@@ -187,7 +199,9 @@ impl Index {
     pub fn unknown(&self, header: &BlockHeader, places: &Places) -> Result<u64, StoreError> {
         let mut unknown = 0;
         for (key, value) in positions(header, places) {
-            unknown += u64::from(self.db.get(key)?.is_none_or(|known| known != value));
+            unknown += u64::from(
+                self.db.get(key).map_err(self.failed())?.is_none_or(|known| known != value),
+            );
         }
         Ok(unknown)
     }
@@ -195,18 +209,19 @@ impl Index {
     /// Says that this is the state after the newest block that was noted.
     pub fn set_state(&self, state: &LedgerState) -> Result<(), StoreError> {
         for (name, log) in &state.agents {
-            self.db.insert(agent_key(name), encode_log(log))?;
+            self.db.insert(agent_key(name), encode_log(log)).map_err(self.failed())?;
         }
         for conviction in &state.convicted {
-            self.db.insert(conviction_key(conviction), &[])?;
+            self.db.insert(conviction_key(conviction), &[]).map_err(self.failed())?;
         }
-        self.db.insert(STATE, Newest::of(state).encode())?;
+        self.db.insert(STATE, Newest::of(state).encode()).map_err(self.failed())?;
         self.flush()
     }
 
     /// Where this batch is, if it is in the ledger.
     pub fn batch(&self, key: &BatchKey) -> Result<Option<BatchPlace>, StoreError> {
-        Ok(self.db.get(batch_key(key))?.and_then(|value| decode_place(&value)))
+        let value = self.db.get(batch_key(key)).map_err(self.failed())?;
+        Ok(value.and_then(|value| decode_place(&value)))
     }
 
     /// The batch that record `n` of `agent` is in, if it is in the ledger.
@@ -226,14 +241,14 @@ impl Index {
         let Some(found) = self.db.range(batch_key(&least)..=batch_key(&most)).next_back() else {
             return Ok(None);
         };
-        let (key, value) = found?;
+        let (key, value) = found.map_err(self.failed())?;
         let place = decode_place(&value).zip(decode_batch_key(agent, &key));
         Ok(place.filter(|(_, key)| n.0 - key.start.0 < key.count.into()).map(|(p, k)| (k, p)))
     }
 
     /// The ledger index of an agent's enrolment.
     pub fn enrolment_of(&self, agent: &AgentName) -> Result<Option<EntryIndex>, StoreError> {
-        let value = self.db.get(enrolment_key(agent))?;
+        let value = self.db.get(enrolment_key(agent)).map_err(self.failed())?;
         let bytes = value.and_then(|value| <[u8; 8]>::try_from(&value[..]).ok());
         Ok(bytes.map(|bytes| EntryIndex(u64::from_be_bytes(bytes))))
     }
@@ -241,19 +256,21 @@ impl Index {
     /// The height of the block that holds the entry at `index`, if there is one.
     pub fn block_of(&self, index: EntryIndex) -> Result<Option<Height>, StoreError> {
         let found = self.db.range(block_key(EntryIndex(0))..=block_key(index)).next_back();
-        let Some((_, value)) = found.transpose()? else { return Ok(None) };
+        let Some((_, value)) = found.transpose().map_err(self.failed())? else { return Ok(None) };
         Ok(<[u8; 8]>::try_from(&value[..]).ok().map(|bytes| Height(u64::from_be_bytes(bytes))))
     }
 
     /// Adds what a base says about blocks that were given up. Repeating it changes nothing.
     pub fn note_base(&self, base: &Base) -> Result<(), StoreError> {
         for (agent, index) in base.enrolled() {
-            self.db.insert(enrolment_key(&agent), &index.0.to_be_bytes())?;
+            self.db.insert(enrolment_key(&agent), &index.0.to_be_bytes()).map_err(self.failed())?;
         }
         for placed in base.agents.values().flat_map(|log| &log.newest) {
             let key = batch_key(&BatchKey::of_placed(placed));
             // Where exactly in what is gone does not matter any more.
-            self.db.insert(key, encode_place(base.header.height, 0, placed))?;
+            self.db
+                .insert(key, encode_place(base.header.height, 0, placed))
+                .map_err(self.failed())?;
         }
         Ok(())
     }
@@ -265,7 +282,7 @@ impl Index {
             let bytes = <[u8; 8]>::try_from(&key[1..]).unwrap_or_default();
             EntryIndex(u64::from_be_bytes(bytes))
         };
-        keys.map(|key| Ok(decode(key?))).collect()
+        keys.map(|key| Ok(decode(key.map_err(self.failed())?))).collect()
     }
 
     /// The newest batches of `agent`, at most `count`, in blocks up to `height`, the oldest first. Batches of one agent
@@ -285,7 +302,8 @@ impl Index {
             let Some(found) = self.db.range(from..=prefix_end.clone()).next() else {
                 return Ok(false);
             };
-            Ok(decode_place(&found?.1).is_some_and(|place| place.height <= height))
+            let (_, value) = found.map_err(self.failed())?;
+            Ok(decode_place(&value).is_some_and(|place| place.height <= height))
         };
         if !is_old(key(0, 0, 0))? {
             return Ok(vec![]);
@@ -296,10 +314,10 @@ impl Index {
         let Some(last) = self.db.range(key(start, 0, sealed)..=prefix_end).next() else {
             return Ok(vec![]);
         };
-        let (last, _) = last?;
+        let (last, _) = last.map_err(self.failed())?;
         let mut newest = Vec::new();
         for item in self.db.range(key(0, 0, 0)..=last.to_vec()).rev().take(count) {
-            let (key, value) = item?;
+            let (key, value) = item.map_err(self.failed())?;
             newest.extend(decode_batch_key(agent, &key).zip(decode_place(&value)));
         }
         newest.reverse();
@@ -308,10 +326,14 @@ impl Index {
 
     /// Brings everything to the disk; sled's own flush is no fsync.
     pub fn flush(&self) -> Result<(), StoreError> {
-        self.db.flush()?;
+        self.db.flush().map_err(self.failed())?;
         let path = self.path.join("db");
         let file = File::open(&path).map_err(StoreError::io(&path))?;
-        file.sync_data().map_err(StoreError::io(&path))
+        file.sync_data().map_err(StoreError::sync(&path))
+    }
+
+    fn failed(&self) -> impl FnOnce(sled::Error) -> StoreError {
+        StoreError::index(&self.path)
     }
 }
 
@@ -323,157 +345,4 @@ fn last_true(mut holds: impl FnMut(u64) -> Result<bool, StoreError>) -> Result<u
         if holds(middle)? { low = middle } else { high = middle - 1 }
     }
     Ok(low)
-}
-
-/// The keys and values that say where a block's bodies stand.
-fn positions(header: &BlockHeader, places: &Places) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut out = vec![(block_key(header.first), header.height.0.to_be_bytes().to_vec())];
-    let height = header.height.0.to_be_bytes();
-    let enrolled = places.enrolled.iter();
-    out.extend(enrolled.map(|(name, at)| (enrolment_key(name), at.0.to_be_bytes().to_vec())));
-    out.extend(places.kept.iter().map(|index| (kept_key(*index), height.to_vec())));
-    for (nth, placed) in (0..).zip(&places.placed) {
-        let key = batch_key(&BatchKey::of_placed(placed));
-        out.push((key, encode_place(header.height, nth, placed)));
-    }
-    out
-}
-
-fn encode_place(height: Height, nth: u32, placed: &Placed) -> Vec<u8> {
-    let mut value = height.0.to_be_bytes().to_vec();
-    value.extend_from_slice(&nth.to_be_bytes());
-    value.extend_from_slice(&placed.first.0.to_be_bytes());
-    value.extend_from_slice(&placed.digest.0);
-    value
-}
-
-fn agent_key(agent: &AgentName) -> Vec<u8> {
-    [&[AGENT], agent.as_str().as_bytes()].concat()
-}
-
-fn enrolment_key(agent: &AgentName) -> Vec<u8> {
-    [&[ENROLMENT], agent.as_str().as_bytes()].concat()
-}
-
-fn conviction_key((culprit, kind): &Conviction) -> Vec<u8> {
-    [&[CONVICTED], culprit.as_str().as_bytes(), &[0], kind.as_str().as_bytes()].concat()
-}
-
-fn decode_conviction(key: &[u8]) -> Option<Conviction> {
-    let (culprit, kind) = std::str::from_utf8(&key[1..]).ok()?.split_once('\0')?;
-    Some((culprit.parse().ok()?, EquivocationKind::from_word(kind)?))
-}
-
-fn kept_key(index: EntryIndex) -> Vec<u8> {
-    [&[KEPT], &index.0.to_be_bytes()[..]].concat()
-}
-
-fn block_key(first: EntryIndex) -> Vec<u8> {
-    [&[BLOCK], &first.0.to_be_bytes()[..]].concat()
-}
-
-/// `p`, name, 0, start, count, time. A real batch sorts behind the heartbeats at its start, so the
-/// last key up to a record's number is the batch it is in.
-fn batch_key(key: &BatchKey) -> Vec<u8> {
-    let mut out = vec![BATCH];
-    out.extend_from_slice(key.agent.as_str().as_bytes());
-    out.push(0);
-    out.extend_from_slice(&key.start.0.to_be_bytes());
-    out.extend_from_slice(&key.count.to_be_bytes());
-    out.extend_from_slice(&key.sealed.0.to_be_bytes());
-    out
-}
-
-fn decode_batch_key(agent: &AgentName, key: &[u8]) -> Option<BatchKey> {
-    let mut reader = Reader::new(key.get(2 + agent.as_str().len()..)?);
-    let key = BatchKey {
-        agent: agent.clone(),
-        start: EntryIndex(reader.u64().ok()?),
-        count: reader.u32().ok()?,
-        sealed: UnixSeconds(reader.u64().ok()?),
-    };
-    reader.finish().ok().map(|()| key)
-}
-
-fn decode_place(value: &[u8]) -> Option<BatchPlace> {
-    let mut reader = Reader::new(value);
-    let place = BatchPlace {
-        height: Height(reader.u64().ok()?),
-        nth: reader.u32().ok()?,
-        first: EntryIndex(reader.u64().ok()?),
-        digest: Hash(reader.array().ok()?),
-    };
-    reader.finish().ok().map(|()| place)
-}
-
-/// The state but for agents and convictions, which have keys of their own.
-struct Newest<'a> {
-    height: Height,
-    id: Hash,
-    time: UnixMillis,
-    tree: &'a Frontier,
-    declared: UnixSeconds,
-    pruned: Option<&'a Pruned>,
-}
-
-impl<'a> Newest<'a> {
-    fn of(state: &'a LedgerState) -> Self {
-        Newest {
-            height: state.height,
-            id: state.parent,
-            time: state.time,
-            tree: &state.tree,
-            declared: state.declared,
-            pruned: state.pruned.as_ref(),
-        }
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        out.extend_from_slice(&self.height.0.to_be_bytes());
-        out.extend_from_slice(&self.id.0);
-        out.extend_from_slice(&self.time.0.to_be_bytes());
-        self.tree.put(&mut out);
-        out.extend_from_slice(&self.declared.0.to_be_bytes());
-        if let Some(Pruned { prune, index }) = self.pruned {
-            out.extend_from_slice(&index.0.to_be_bytes());
-            Matter::Prune(prune.clone()).put(&mut out);
-        }
-        out
-    }
-}
-
-fn decode_state(bytes: &[u8]) -> Option<LedgerState> {
-    let mut reader = Reader::new(bytes);
-    if reader.u8().ok()? != VERSION {
-        return None;
-    }
-    let mut state = LedgerState {
-        height: Height(reader.u64().ok()?),
-        parent: Hash(reader.array().ok()?),
-        time: UnixMillis(reader.u64().ok()?),
-        tree: Frontier::take(&mut reader).ok()?,
-        declared: UnixSeconds(reader.u64().ok()?),
-        ..LedgerState::genesis()
-    };
-    if reader.left() > 0 {
-        let index = EntryIndex(reader.u64().ok()?);
-        let Matter::Prune(prune) = Matter::take(&mut reader).ok()? else { return None };
-        state.pruned = Some(Pruned { prune, index });
-    }
-    reader.finish().ok().map(|()| state)
-}
-
-fn encode_log(log: &LogState) -> Vec<u8> {
-    let mut out = log.key.0.to_vec();
-    out.extend_from_slice(&log.sealed.0.to_be_bytes());
-    log.frontier.put(&mut out);
-    out
-}
-
-fn decode_log(bytes: &[u8]) -> Option<LogState> {
-    let mut reader = Reader::new(bytes);
-    let (key, sealed) = (PublicKey(reader.array().ok()?), UnixSeconds(reader.u64().ok()?));
-    let frontier = Frontier::take(&mut reader).ok()?;
-    reader.finish().ok().map(|()| LogState { key, frontier, sealed })
 }

@@ -13,6 +13,7 @@
 //! ```
 
 mod base;
+mod beginning;
 pub mod check;
 mod index;
 mod mend;
@@ -27,6 +28,7 @@ pub use base::{
     Found as FoundBase, Kept, decode as decode_base, path as base_path, read as read_base,
     write as write_base,
 };
+pub use beginning::Beginning;
 pub use index::{BatchKey, BatchPlace, Index};
 pub use open::{Opened, Options};
 pub use prune::PlanError;
@@ -37,6 +39,7 @@ pub use tree::{TreeFiles, TreeReader};
 use journal::{Journal, Seq};
 use record::{block::Height, note::SignedNote};
 use replica::{Executed, LedgerState, Params};
+use service::disk::is_full;
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
@@ -57,9 +60,32 @@ pub enum StoreError {
         /// What the system says.
         source: io::Error,
     },
-    /// The index.
-    #[error("the index: {0}")]
-    Index(#[from] sled::Error),
+    /// What was written to a file may not be on the disk, and syncing it once more would not tell: the process must
+    /// stop. The next start makes again what is not known to be there.
+    #[error("{} cannot be synced: {source}", path.display())]
+    Sync {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The index. sled does not go on after an error; the next start makes good what it lost.
+    #[error("the index in {}: {source}", path.display())]
+    Index {
+        /// Its folder.
+        path: PathBuf,
+        /// What sled says.
+        source: sled::Error,
+    },
+    /// There is no space for the index, and sled does not go on when there is some again.
+    #[error(
+        "no space left for the index in {}: free space on this file system, and start again; the index then \
+         catches up with the block log", path.display()
+    )]
+    IndexFull {
+        /// Its folder.
+        path: PathBuf,
+    },
     /// The index cannot be read any more.
     #[error(
         "the index: {0}. This process ends, and the next start makes the index again from the block log"
@@ -129,11 +155,24 @@ impl StoreError {
         }
     }
 
-    /// True if the disk is full: what failed may be tried again once there is space.
+    fn sync(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+        let path = path.to_owned();
+        move |source| StoreError::Sync { path, source }
+    }
+
+    fn index(path: &Path) -> impl FnOnce(sled::Error) -> StoreError {
+        let path = path.to_owned();
+        move |source| match &source {
+            sled::Error::Io(error) if is_full(error) => StoreError::IndexFull { path },
+            _ => StoreError::Index { path, source },
+        }
+    }
+
+    /// True if the disk is full and what failed may be tried again once there is space.
     pub fn is_full(&self) -> bool {
         match self {
             StoreError::Journal(error) => matches!(error, journal::Error::Full { .. }),
-            StoreError::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            StoreError::Io { source, .. } => is_full(source),
             _ => false,
         }
     }
@@ -211,14 +250,14 @@ impl Store {
     }
 
     /// Brings tree and index to the disk, and the newest checkpoint beside them, so that the next
-    /// start has little to make again.
+    /// start has little to make again. If the disk is full the call can be repeated.
     pub fn flush(&mut self, checkpoint: &SignedNote) -> Result<(), StoreError> {
         self.tree.sync()?;
         self.index.flush()?;
         let (path, new) = (self.dir.join("checkpoint"), self.dir.join("checkpoint.new"));
         let mut file = std::fs::File::create(&new).map_err(StoreError::io(&new))?;
         file.write_all(checkpoint.to_string().as_bytes()).map_err(StoreError::io(&new))?;
-        file.sync_all().map_err(StoreError::io(&new))?;
+        file.sync_all().map_err(StoreError::sync(&new))?;
         std::fs::rename(&new, &path).map_err(StoreError::io(&path))
     }
 }

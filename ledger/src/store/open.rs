@@ -227,6 +227,8 @@ fn open_derived(
             }
             _ => tracing::warn!("the index does not agree with the block log: making it again"),
         },
+        // That says nothing about the index, and making it again would take more space, and long.
+        Err(error @ StoreError::IndexFull { .. }) => return Err(error),
         Err(error) => tracing::warn!(%error, "the index cannot be read: making it again"),
     }
     remove_index(&index_dir)?;
@@ -251,7 +253,7 @@ fn agreed_tree(
     blocks: &Journal,
     tree: &mut TreeFiles,
     newest: &Tip,
-    floor: &Floor,
+    floor: &Floor<'_>,
     on_disk: TreeSize,
 ) -> Result<Frontier, StoreError> {
     let reader = blocks.reader();
@@ -260,6 +262,9 @@ fn agreed_tree(
         return Ok(frontier);
     }
     tracing::warn!("the tree files do not lead to the newest root: making them again");
+    if let Some(base) = floor.base {
+        tree.remake_upper(base)?;
+    }
     let frontier = rebuild::tree(&reader, params, tree, newest, floor, TreeSize(0))?;
     if has_root(tree, newest.size, newest.root) {
         return Ok(frontier);
@@ -274,16 +279,20 @@ fn agreed_tree(
 }
 
 /// Where the block log begins that the tree can be made from.
-fn floor(state: &LedgerState, blocks: &Journal, base: Option<&Base>) -> Result<Floor, StoreError> {
+fn floor<'a>(
+    state: &LedgerState,
+    blocks: &Journal,
+    base: Option<&'a Base>,
+) -> Result<Floor<'a>, StoreError> {
     let first = blocks.first_seq().0;
     let declared = state.pruned.as_ref().map(|pruned| &pruned.prune);
     let floor = match (base, declared) {
         (Some(base), _) if first <= base.header.height.0 => {
-            Floor { height: base.header.height, frontier: base.frontier.clone() }
+            Floor { height: base.header.height, frontier: base.frontier.clone(), base: Some(base) }
         }
         // The base was lost.
         (_, Some(prune)) if first > 0 => {
-            Floor { height: prune.height, frontier: prune.frontier.clone() }
+            Floor { height: prune.height, frontier: prune.frontier.clone(), base: None }
         }
         _ => Floor::default(),
     };

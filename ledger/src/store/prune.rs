@@ -6,10 +6,14 @@
 use super::{Kept, Store, StoreError, StoreReader, base, rebuild::read_block, seq_of};
 use journal::Seq;
 use record::{Hash, UnixMillis, block::Height, declaration::Prune, merkle::EntryIndex};
-use replica::{BlockHeader, CHUNK, LedgerState};
+use replica::{BlockHeader, LedgerState};
+
+/// Segments that are deleted before others are heard again: a node has other things to do.
+const SEGMENTS_AT_ONCE: usize = 32;
 
 impl Store {
-    /// Carries out what was decided, as far as that is still to be done. Answers how many bytes that freed.
+    /// Carries out what was decided, as far as that is still to be done, a few segments at a time: repeat it while
+    /// [`Store::is_prune_due`]. Answers how many bytes that freed.
     ///
     /// # Errors
     /// When something cannot be read or written; nothing is lost then that was to stay.
@@ -36,7 +40,9 @@ impl Store {
             }
             self.keep_base(made)?;
         }
-        self.release(height)
+        let before = self.blocks.bytes();
+        self.blocks.release_some(seq_of(Height(height.0 + 1)), SEGMENTS_AT_ONCE)?;
+        Ok(before.saturating_sub(self.blocks.bytes()))
     }
 
     /// Whether entries that were decided to be given up may go here, too: a node may keep them for longer.
@@ -55,7 +61,8 @@ impl Store {
     /// True if [`Store::prune`] has something to do.
     pub fn is_prune_due(&self, state: &LedgerState) -> bool {
         let due = state.pruned.as_ref().is_some_and(|pruned| self.lets_go(&pruned.prune));
-        due && state.dropped_height() > self.base_height()
+        let height = state.dropped_height();
+        due && (height > self.base_height() || self.blocks.is_releasable(Seq(height.0)))
     }
 
     /// True if blocks are gone, and what is kept of them is not here, so that it must come from other nodes.
@@ -79,28 +86,12 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the blocks up to one, in whole segments.
-    fn release(&mut self, height: Height) -> Result<u64, StoreError> {
-        let before = self.blocks.bytes();
-        self.blocks.release(seq_of(Height(height.0 + 1)))?;
-        Ok(before.saturating_sub(self.blocks.bytes()))
-    }
-
     /// Writes a chunk of leaf hashes and the tree nodes above it.
     ///
     /// # Errors
     /// When they cannot be written.
     pub fn put_leaves(&mut self, chunk: u64, leaves: &[Hash]) -> Result<(), StoreError> {
-        self.tree.overwrite(0, chunk * CHUNK, leaves)?;
-        let mut level = leaves.to_vec();
-        for file in 1..=2 {
-            let (tiles, _) = level.as_chunks::<256>();
-            level = tiles.iter().map(|tile| record::merkle::perfect_root(tile.to_vec())).collect();
-            if !level.is_empty() {
-                self.tree.overwrite(file, (chunk * CHUNK) >> (8 * file), &level)?;
-            }
-        }
-        Ok(())
+        self.tree.put_chunk(chunk, leaves)
     }
 
     /// Begins again with a base, whose leaf hashes were put here already: nothing before it stays.
@@ -142,9 +133,16 @@ impl StoreReader {
     /// When what it is made of cannot be read.
     pub fn make_base(&self, height: Height, agents: &base::Agents) -> Result<Kept, StoreError> {
         let before = self.base().map(|kept| kept.base);
+        let mut made = self.made();
+        if let Some(kept) = made.as_ref().filter(|kept| kept.base.header.height == height) {
+            return Ok(kept.clone());
+        }
         let (params, blocks) = (self.params(), self.blocks());
         let (tree, index) = (self.tree(), self.index());
-        base::Sources { params, blocks, tree, index, before }.make(height, agents).map(Kept::new)
+        let sources = base::Sources { params, blocks, tree, index, before };
+        let kept = Kept::new(sources.make(height, agents)?);
+        *made = Some(kept.clone());
+        Ok(kept)
     }
 
     /// What can be given up if entries are kept for `days`.

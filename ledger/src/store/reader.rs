@@ -19,7 +19,10 @@ use record::{
 use replica::{Block, BlockTree, CHUNK, Params, entries::for_each_entry};
 use std::{
     io,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Something cannot be read.
@@ -59,6 +62,8 @@ pub struct StoreReader {
     base: base::Shared,
     /// How many entries are not here any more.
     dropped: AtomicU64,
+    /// The base that was made last: it is planned, compared and kept one after the other.
+    made: Mutex<Option<Kept>>,
 }
 
 impl StoreReader {
@@ -69,7 +74,15 @@ impl StoreReader {
         index: Index,
         base: base::Shared,
     ) -> Self {
-        StoreReader { params, blocks, tree, index, base, dropped: AtomicU64::new(0) }
+        StoreReader {
+            params,
+            blocks,
+            tree,
+            index,
+            base,
+            dropped: AtomicU64::new(0),
+            made: Mutex::default(),
+        }
     }
 
     /// How many entries are not here any more, from the first one on.
@@ -89,6 +102,11 @@ impl StoreReader {
     /// What is kept of the blocks that were given up, if any were and it is here.
     pub fn base(&self) -> Option<Kept> {
         self.base.get()
+    }
+
+    /// The base that was made last.
+    pub(super) fn made(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The leaf hashes of a chunk of [`CHUNK`] leaves, as far as it is in front of `end`.

@@ -160,7 +160,9 @@ impl Pass {
         let mut state = self.state;
         for (agent, log) in self.logs {
             let frontier = match log.newest {
-                Some(place) => log_behind(blocks, params, log.key, place)?,
+                Some((height, nth)) => {
+                    log_behind(&read_block(blocks, height)?, params, log.key, nth)?
+                }
                 None => log.before,
             };
             state.agents.insert(agent, LogState { key: log.key, frontier, sealed: log.sealed });
@@ -169,14 +171,13 @@ impl Pass {
     }
 }
 
-/// An agent's log behind one of its batches: the block, and the place among its batches.
+/// An agent's log behind the nth batch of a block, which is one of its own.
 pub(super) fn log_behind(
-    blocks: &Reader,
+    block: &Block,
     params: &Params,
     key: PublicKey,
-    (height, nth): (Height, u32),
+    nth: u32,
 ) -> Result<Frontier, StoreError> {
-    let block = read_block(blocks, height)?;
     let body = block.batches.get(nth as usize);
     let body = body.ok_or_else(|| wrong(&block.header, "it has not the batch that it should"))?;
     let before = LogState { key, frontier: body.before.clone(), sealed: UnixSeconds(0) };
@@ -202,9 +203,11 @@ impl Tip {
 /// Where the block log of a pruned store begins, and the ledger's frontier there. In front of it the tree files
 /// are all there is.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Floor {
+pub(super) struct Floor<'a> {
     pub(super) height: Height,
     pub(super) frontier: Frontier,
+    /// What is kept of the blocks in front of it, if that is here.
+    pub(super) base: Option<&'a Base>,
 }
 
 /// Brings the tree files in line with the blocks up to `newest`, and answers with their frontier.
@@ -214,7 +217,7 @@ pub(super) fn tree(
     params: &Params,
     files: &mut TreeFiles,
     newest: &Tip,
-    floor: &Floor,
+    floor: &Floor<'_>,
     trusted: TreeSize,
 ) -> Result<Frontier, StoreError> {
     let reader = files.reader();
@@ -242,7 +245,7 @@ fn last_good(
     blocks: &Reader,
     tree: &TreeReader,
     newest: Height,
-    floor: &Floor,
+    floor: &Floor<'_>,
     trusted: TreeSize,
 ) -> Result<(Height, Frontier), StoreError> {
     let (mut good, mut bad) = (floor.height, Height(newest.0 + 1));

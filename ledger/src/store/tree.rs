@@ -5,7 +5,7 @@ use record::{
     Hash, TreeSize,
     merkle::{Frontier, NodeId, NodeSource, decompose, perfect_root},
 };
-use replica::BlockTree;
+use replica::{Base, BlockTree, CHUNK, CHUNK_LEVEL};
 use std::{
     fs::{File, OpenOptions},
     io,
@@ -103,18 +103,53 @@ impl TreeFiles {
         Ok(())
     }
 
+    /// Writes a chunk of leaf hashes and the tree nodes above it, up to its root.
+    pub fn put_chunk(&mut self, chunk: u64, leaves: &[Hash]) -> Result<(), StoreError> {
+        self.overwrite(0, chunk * CHUNK, leaves)?;
+        let mut level = leaves.to_vec();
+        for file in 1..=usize::from(CHUNK_LEVEL / STRIDE) {
+            let (tiles, _) = level.as_chunks::<{ 1 << STRIDE }>();
+            level = tiles.iter().map(|tile| perfect_root(tile.to_vec())).collect();
+            if !level.is_empty() {
+                self.overwrite(file, (chunk * CHUNK) >> (usize::from(STRIDE) * file), &level)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes all upper nodes of entries that were given up from their leaf hashes, as far as these are what the base
+    /// says.
+    pub fn remake_upper(&mut self, base: &Base) -> Result<(), StoreError> {
+        for chunk in 0..base.chunk_count() {
+            let leaves = self.reader.hashes(0, chunk * CHUNK, base.chunk_len(chunk));
+            if let Some(leaves) = leaves.ok().filter(|leaves| base.has_chunk(chunk, leaves)) {
+                self.put_chunk(chunk, &leaves)?;
+            }
+        }
+        self.put_above(base.header.size)
+    }
+
     /// Makes all upper nodes of a tree of this size from those below them, beginning with the roots of 65,536 leaves.
     pub fn complete_upper(&mut self, size: TreeSize) -> Result<(), StoreError> {
-        for file in 3..FILES {
+        self.put_above(size)?;
+        self.truncate(size)
+    }
+
+    fn put_above(&mut self, size: TreeSize) -> Result<(), StoreError> {
+        for file in usize::from(CHUNK_LEVEL / STRIDE) + 1..FILES {
             let wanted = width(size, file);
             for index in 0..wanted {
                 let (path, _) = &self.reader.files[file - 1];
                 let below = self.reader.hashes(file - 1, index << STRIDE, 1 << STRIDE);
-                let root = perfect_root(below.map_err(StoreError::io(path))?);
-                self.overwrite(file, index, &[root])?;
+                let below = match below {
+                    // What is cut short is named when it is looked at.
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                    read => read.map_err(StoreError::io(path))?,
+                };
+                self.overwrite(file, index, &[perfect_root(below)])?;
             }
         }
-        self.truncate(size)
+        Ok(())
     }
 
     /// Brings all to the disk.
@@ -122,7 +157,7 @@ impl TreeFiles {
         self.reader
             .files
             .iter()
-            .try_for_each(|(path, file)| file.sync_data().map_err(StoreError::io(path)))
+            .try_for_each(|(path, file)| file.sync_data().map_err(StoreError::sync(path)))
     }
 }
 

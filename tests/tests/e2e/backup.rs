@@ -20,45 +20,45 @@ fn shown(path: &Path) -> &str {
 }
 
 /// A node's store and the ledger's policy, and a repository beside them.
-struct Case {
-    site: Site,
-    store: PathBuf,
-    policy: PathBuf,
-    repo: PathBuf,
+pub(crate) struct Case {
+    pub(crate) site: Site,
+    pub(crate) store: PathBuf,
+    pub(crate) policy: PathBuf,
+    pub(crate) repo: PathBuf,
 }
 
 impl Case {
-    fn of(site: Site, store: PathBuf) -> Self {
+    pub(crate) fn of(site: Site, store: PathBuf) -> Self {
         let (policy, repo) = (site.path("policy"), site.path("repo"));
         Case { site, store, policy, repo }
     }
 
-    fn run(&self, args: &[&str]) -> (i32, Value) {
+    pub(crate) fn run(&self, args: &[&str]) -> (i32, Value) {
         logseal(&self.site, args)
     }
 
-    fn backup_args<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn backup_args<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
         let own = ["backup", "--store", shown(&self.store), "--to", shown(&self.repo)];
         [&own[..], &["--policy", shown(&self.policy)], more].concat()
     }
 
-    fn backup(&self, more: &[&str]) -> Value {
+    pub(crate) fn backup(&self, more: &[&str]) -> Value {
         let (code, answer) = self.run(&self.backup_args(more));
         assert_eq!(code, 0, "{answer}");
         answer
     }
 
-    fn restore_args<'a>(&'a self, to: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn restore_args<'a>(&'a self, to: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
         let own = ["restore", "--from", shown(&self.repo), "--to", shown(to)];
         [&own[..], &["--policy", shown(&self.policy)], more].concat()
     }
 
-    fn check(&self) -> (i32, Value) {
+    pub(crate) fn check(&self) -> (i32, Value) {
         self.run(&["backup", "check", shown(&self.repo)])
     }
 
     /// Runs `logseal` and kills it after so long, if it has not ended.
-    fn run_and_kill(&self, args: &[&str], after: Duration) {
+    pub(crate) fn run_and_kill(&self, args: &[&str], after: Duration) {
         let program = self.site.programs.path("logseal");
         let mut command = Command::new(program);
         let mut child =
@@ -92,7 +92,7 @@ fn generated(count: u64) -> (tempfile::TempDir, Case, Generator) {
     (dir, Case::of(site, store), generator)
 }
 
-fn flip(path: &Path) {
+pub(crate) fn flip(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

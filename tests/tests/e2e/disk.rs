@@ -1,70 +1,38 @@
 //! Full disks: sources are held back, batches are refused, reading goes on, nothing is lost.
 
 use logseal::site::{AgentOptions, LedgerOptions};
-use logseal_tests::{Running, file_source, wait_for};
+use logseal_tests::{Running, faults::SmallDisk, file_source, wait_for};
 use std::{
     fs::{self, File},
     io::Write,
-    path::{Path, PathBuf},
-    process::Command,
+    path::Path,
 };
 
-/// A file system of a few MiB, unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: &Path, mib: u32) -> Self {
-        fs::create_dir_all(path).unwrap();
-        let options = format!("size={mib}m,mode=700");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path).output();
-        let output = mounted.unwrap();
-        assert!(
-            output.status.success(),
-            "this test needs to mount a small tmpfs: run the tests as root or with CAP_SYS_ADMIN ({})",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        SmallDisk(path.to_owned())
-    }
-
-    /// Takes all space but `leave` bytes.
-    fn fill(&self, leave: u64) -> PathBuf {
-        let path = self.0.join("ballast");
-        let mut file = File::create(&path).unwrap();
-        let free = service::disk::free_bytes(&self.0).unwrap();
-        let _ = file.write_all(&vec![1; free.saturating_sub(leave) as usize]);
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-/// Lines that do not compress, so that a few MiB of them fill a disk.
-pub fn noise(mib: usize) -> Vec<Vec<u8>> {
+/// Lines of 4 KiB that do not compress.
+pub fn endless_noise() -> impl Iterator<Item = Vec<u8>> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut random = || {
+    let mut random = move || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         state
     };
-    (0..mib * 256)
-        .map(|n| {
-            let mut line = format!("{n} ").into_bytes();
-            while line.len() < 4096 {
-                let bytes = random().to_le_bytes();
-                line.extend(bytes.iter().filter(|b| **b != b'\n'));
-            }
-            line
-        })
-        .collect()
+    (0_usize..).map(move |n| {
+        let mut line = format!("{n} ").into_bytes();
+        while line.len() < 4096 {
+            let bytes = random().to_le_bytes();
+            line.extend(bytes.iter().filter(|b| **b != b'\n'));
+        }
+        line
+    })
 }
 
-fn write(path: &Path, lines: &[Vec<u8>]) {
+/// So much of it that a few MiB of it fill a disk.
+pub fn noise(mib: usize) -> Vec<Vec<u8>> {
+    endless_noise().take(mib * 256).collect()
+}
+
+pub fn write(path: &Path, lines: &[Vec<u8>]) {
     let mut file = File::options().create(true).append(true).open(path).unwrap();
     for line in lines {
         file.write_all(line).unwrap();

@@ -4,6 +4,7 @@ use logseal::site::{Home, LedgerOptions, Programs};
 use logseal_tests::{
     LIMIT,
     cluster::{Cluster, Dice, NODES, turn},
+    faults::{Failing, Fault},
     wait_for,
 };
 use std::{
@@ -219,6 +220,67 @@ fn a_node_that_is_killed_again_and_again_while_it_heals_heals_all_the_same() {
     println!("{kills} kills while it healed");
     cluster.wait_settled(&ALL);
     cluster.assert_complete(&ALL);
+}
+
+/// Starts the hurt node on a disk that is full for such calls at one place of its store: it ends, and says so.
+fn expect_no_start(cluster: &Cluster, call: &str, at: &str) {
+    let name = cluster.site.node_name(HURT);
+    let (config, log) = (format!("{name}/ledger.toml"), format!("{name}.log"));
+    let fault = Fault::of(call, "error=ENOSPC").on(vec![store(cluster).join(at)]);
+    let program = ["logseal-ledger", config.as_str(), log.as_str()];
+    let mut failing = Failing::start(&cluster.site, program, &fault);
+    let started = failing.wait_ready();
+    assert!(started.is_err(), "{call} at {at}: {}", failing.said());
+    let words = failing.last_words();
+    assert!(words.contains(at) && words.contains("free space"), "{call}: {words}");
+}
+
+#[test]
+fn a_disk_that_is_full_while_a_node_puts_its_store_away_does_not_keep_it_from_healing() {
+    let mut cluster = started(40_000);
+    cluster.nodes[HURT].stop(LIMIT).unwrap();
+    let segments = files(&store(&cluster).join("blocks"), ".seg");
+    assert!(segments.len() > 2, "{segments:?}");
+    // The index is to be made again from blocks that cannot be read.
+    flip(&segments[..1], 20, &mut Dice::new(5));
+    fs::remove_dir_all(store(&cluster).join("index")).unwrap();
+    for (call, at) in [
+        ("openat", "rejoining"),
+        ("mkdir", "damaged-1"),
+        ("rename", "votes"),
+        ("rename", "blocks"),
+        ("rename", "tree"),
+    ] {
+        expect_no_start(&cluster, call, at);
+    }
+    // What was not put away any more stands beside an empty block log.
+    assert!(store(&cluster).join("checkpoint").exists());
+    start_and_heal(&mut cluster, "a store that was put away in part");
+    cluster.wait_settled(&ALL);
+    cluster.assert_complete(&ALL);
+    cluster.assert_calm();
+}
+
+#[test]
+fn a_disk_that_is_full_when_a_node_begins_to_heal_does_not_keep_it_from_healing() {
+    let mut cluster = started(1);
+    // Many heights, of which many are lost.
+    for _ in 0..20 {
+        cluster.log.write(50);
+        cluster.wait_settled(&ALL);
+    }
+    cluster.nodes[HURT].stop(LIMIT).unwrap();
+    let newest = files(&store(&cluster).join("blocks"), ".seg").pop().unwrap();
+    let file = fs::File::options().write(true).open(&newest).unwrap();
+    file.set_len(newest.metadata().unwrap().len() / 2).unwrap();
+    // Each of its steps, one start after the other: what it does not remember is put away, and that is marked.
+    for (call, at) in [("mkdir", "damaged-1"), ("rename", "votes"), ("openat", "rejoining")] {
+        expect_no_start(&cluster, call, at);
+    }
+    start_and_heal(&mut cluster, "a disk that was full");
+    cluster.wait_settled(&ALL);
+    cluster.assert_complete(&ALL);
+    cluster.assert_calm();
 }
 
 #[test]

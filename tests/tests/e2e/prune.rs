@@ -45,7 +45,7 @@ fn store(site: &Site, node: usize) -> PathBuf {
 }
 
 /// The first block of the first segment.
-fn first_block(store: &Path) -> u64 {
+pub fn first_block(store: &Path) -> u64 {
     let names = fs::read_dir(store.join("blocks")).unwrap().map(|entry| entry.unwrap().file_name());
     let numbers = names.filter_map(|name| name.to_str()?.strip_suffix(".seg")?.parse::<u64>().ok());
     numbers.min().unwrap() + 1
@@ -57,13 +57,13 @@ pub fn prune(site: &Site, more: &[&str]) -> (i32, Value) {
     logseal(site, &[&own[..], more].concat())
 }
 
-fn verify(site: &Site, node: usize) -> (i32, Value) {
+pub fn verify(site: &Site, node: usize) -> (i32, Value) {
     let (store, policy) = (store(site, node), site.path("policy"));
     logseal(site, &["verify", "--store", shown(&store), "--deep", "--policy", shown(&policy)])
 }
 
 /// What a node answers over HTTPS: the status and the body.
-fn get(site: &Site, node: usize, path: &str) -> (u16, Vec<u8>) {
+pub fn get(site: &Site, node: usize, path: &str) -> (u16, Vec<u8>) {
     let url = format!("https://{}{path}", site.https_address(node));
     let output = Command::new("curl")
         .args(["-s", "-w", "%{stderr}%{http_code}", "--cacert"])

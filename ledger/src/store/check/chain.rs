@@ -440,14 +440,12 @@ impl Checker {
     }
 
     fn declaration(&mut self, declaration: &Declaration) -> Option<String> {
-        let Declaration { matter, time, certificate, signature } = declaration;
-        if let Matter::Prune(prune) = matter {
+        if let Matter::Prune(prune) = &declaration.matter {
             self.declared |= self.base.as_ref().is_some_and(|kept| kept.digest == prune.base);
         }
         if matches!(self.depth, Depth::Signatures(_)) {
-            let text = Declaration::statement(&self.params.origin, matter, *time);
             self.totals.signatures += 1;
-            if !statement::verifies(certificate, text.as_bytes(), signature) {
+            if !statement::declaration_holds(&self.params.origin, declaration) {
                 return Some("the operator's signature on a declaration does not hold".into());
             }
         }
@@ -455,11 +453,10 @@ impl Checker {
     }
 
     fn enrol(&mut self, enrolment: &Enrolment) -> Option<String> {
-        let Enrolment { agent, key, time, certificate, signature } = enrolment;
+        let Enrolment { agent, key, .. } = enrolment;
         if matches!(self.depth, Depth::Signatures(_)) {
-            let text = Enrolment::statement(&self.params.origin, agent, *key, *time);
             self.totals.signatures += 1;
-            if !statement::verifies(certificate, text.as_bytes(), signature) {
+            if !statement::enrolment_holds(&self.params.origin, enrolment) {
                 return Some(format!(
                     "the operator's signature on the enrolment of '{agent}' does not hold"
                 ));

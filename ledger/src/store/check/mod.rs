@@ -13,3 +13,4 @@ mod pruned;
 pub use chain::{Checker, Depth, Totals};
 pub use facts::{BlockFacts, Item, items};
 pub use fault::{Fault, FaultKind, Mend};
+pub use pruned::is_signed;

@@ -11,7 +11,7 @@ use crate::store::{
 use journal::{Reader, Seq};
 use link::statement;
 use record::{
-    Hash,
+    Hash, Origin,
     declaration::Declaration,
     enrolment::Enrolment,
     entry::Entry,
@@ -100,7 +100,7 @@ impl Checker {
     fn check_kept_signatures(&mut self, kept: &Kept) {
         for (index, bytes) in &kept.base.kept {
             self.totals.signatures += 1;
-            if self.is_signed(bytes) {
+            if is_signed(&self.params.origin, bytes) {
                 continue;
             }
             let file = crate::store::base_path(&self.dir);
@@ -108,24 +108,6 @@ impl Checker {
             let problem = "the signature of a kept entry does not hold".to_owned();
             self.push(FaultKind::Rewritten, file, None, entries, problem, None);
         }
-    }
-
-    fn is_signed(&self, bytes: &[u8]) -> bool {
-        let Ok(entry) = Entry::parse(bytes) else { return false };
-        let origin = &self.params.origin;
-        if let Some(Enrolment { agent, key, time, certificate, signature }) =
-            Enrolment::from_entry(&entry)
-        {
-            let text = Enrolment::statement(origin, &agent, key, time);
-            return statement::verifies(&certificate, text.as_bytes(), &signature);
-        }
-        if let Some(Declaration { matter, time, certificate, signature }) =
-            Declaration::from_entry(&entry)
-        {
-            let text = Declaration::statement(origin, &matter, time);
-            return statement::verifies(&certificate, text.as_bytes(), &signature);
-        }
-        Equivocation::from_entry(&entry).is_some_and(|found| found.verify().is_ok())
     }
 
     /// Looks at a chunk of leaf hashes of entries that were given up, and at the tree above it. Answers how many bytes
@@ -187,6 +169,19 @@ impl Checker {
             self.push(FaultKind::Tree, path, None, None, problem, mend);
         }
     }
+}
+
+/// Whether an entry that is kept for ever has the signatures it must have, of an operator or of a node that contradicted
+/// itself. Whether the operator's certificate is to be trusted is not looked at.
+pub fn is_signed(origin: &Origin, entry: &[u8]) -> bool {
+    let Ok(entry) = Entry::parse(entry) else { return false };
+    if let Some(enrolment) = Enrolment::from_entry(&entry) {
+        return statement::enrolment_holds(origin, &enrolment);
+    }
+    if let Some(declaration) = Declaration::from_entry(&entry) {
+        return statement::declaration_holds(origin, &declaration);
+    }
+    Equivocation::from_entry(&entry).is_some_and(|found| found.verify().is_ok())
 }
 
 /// The roots of all full tiles of a level.
