@@ -1,10 +1,11 @@
-//! Signing a declaration with an operator's certificate, and having the ledger decide on it.
+//! Signing a declaration with an operator's certificate, and having the ledger decide on it; and whether one did.
 
 use crate::{
     client::{Client, Connection},
     output::{Failure, fail},
 };
 use link::{
+    Identity, Role,
     message::{FromNode, RefusalCode, ToNode},
     statement,
 };
@@ -73,4 +74,11 @@ impl Signer {
         let (matter, certificate) = (matter.clone(), self.certificate.to_vec());
         Ok(Declaration { matter, time, certificate, signature })
     }
+}
+
+/// True if the holder of an operator's certificate signed the text. Whether the ledger's CA
+/// issued the certificate, its nodes have checked; it may have run out since.
+pub fn operator_signed(certificate: &[u8], text: &[u8], signature: &[u8]) -> bool {
+    let operator = Identity::from_der(certificate).is_ok_and(|id| id.role == Role::Operator);
+    operator && statement::verifies(certificate, text, signature)
 }

@@ -20,6 +20,7 @@ use record::{
     note::SignedNote,
     policy::Policy,
 };
+use replica::MAX_BASE_BYTES;
 use std::{io::Read, time::Duration};
 use tokio::time::timeout;
 
@@ -28,6 +29,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 const MAX_BUNDLE: usize = 256 * (65_535 + 2);
 /// The most bytes of a checkpoint: 128 signatures with long names are less.
 const MAX_CHECKPOINT: usize = 64 << 10;
+/// How long a base may take, which can have many MiB.
+const BASE_LIMIT: Duration = Duration::from_secs(300);
+/// The most bytes of a number.
+const MAX_NUMBER: usize = 32;
 /// Hashes of a tile, entries of a bundle.
 pub(crate) const FULL: u64 = 256;
 const HASH: usize = 32;
@@ -108,6 +113,57 @@ impl Tiles {
         entries.map_err(|error| TilesError::Malformed(format!("{}: {error}", path())))
     }
 
+    /// The entries from `from` on to the end of its bundle or of a ledger of `size` entries. A node that gave
+    /// up the front of the bundle serves the rest of it by another address.
+    ///
+    /// # Errors
+    /// The node does not give at least one of them.
+    pub async fn entries_from(&mut self, from: u64, size: u64) -> Result<Vec<Vec<u8>>, TilesError> {
+        let (index, skip) = (from / FULL, (from % FULL) as usize);
+        let width = size.saturating_sub(index * FULL).min(FULL);
+        let missing = match self.bundle(index, width).await {
+            Ok(mut entries) => {
+                entries.truncate(width as usize);
+                let rest = entries.split_off(skip.min(entries.len()));
+                let problem = || format!("bundle {index} has fewer than {width} entries");
+                let given = !rest.is_empty();
+                return given.then_some(rest).ok_or_else(|| TilesError::Malformed(problem()));
+            }
+            Err(missing @ TilesError::NotFound(_)) if skip > 0 && width == FULL => missing,
+            Err(error) => return Err(error),
+        };
+        let path = format!("/entries-from/{from}");
+        match self.get(&path, MAX_BUNDLE).await {
+            Ok(bytes) => split(&bytes, FULL - skip as u64)
+                .map_err(|error| TilesError::Malformed(format!("{path}: {error}"))),
+            Err(TilesError::NotFound(_)) => Err(missing),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The first entry that the node still has, as it says: 0 if nothing was given up.
+    ///
+    /// # Errors
+    /// There is no answer, or it is no number.
+    pub async fn first_entry(&mut self) -> Result<u64, TilesError> {
+        let path = "/first-entry";
+        let bytes = match self.get(path, MAX_NUMBER).await {
+            // It is of a time when nothing could be given up.
+            Err(TilesError::NotFound(_)) => return Ok(0),
+            got => got?,
+        };
+        let text = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok());
+        text.ok_or_else(|| TilesError::Malformed(format!("{path}: it is no number")))
+    }
+
+    /// What is kept of entries that were given up, in its binary form.
+    ///
+    /// # Errors
+    /// There is none, or it does not come in time.
+    pub async fn base(&mut self) -> Result<Bytes, TilesError> {
+        self.get_within("/base", MAX_BASE_BYTES, BASE_LIMIT).await
+    }
+
     /// The hashes of tile `index` of a level, at least the first `width` of them.
     ///
     /// # Errors
@@ -173,14 +229,23 @@ impl Tiles {
     }
 
     async fn get(&mut self, path: &str, max: usize) -> Result<Bytes, TilesError> {
+        self.get_within(path, max, LIMIT).await
+    }
+
+    async fn get_within(
+        &mut self,
+        path: &str,
+        max: usize,
+        limit: Duration,
+    ) -> Result<Bytes, TilesError> {
         let request = Request::get(path)
             .header(header::HOST, &self.host)
             .header(header::ACCEPT_ENCODING, "gzip, identity")
             .body(Empty::new())
             .map_err(|error| TilesError::Away(error.to_string()))?;
-        match timeout(LIMIT, self.exchange(path, request, max)).await {
+        match timeout(limit, self.exchange(path, request, max)).await {
             Ok(result) => result,
-            Err(_) => Err(TilesError::Away(format!("{path}: no answer within {LIMIT:?}"))),
+            Err(_) => Err(TilesError::Away(format!("{path}: no answer within {limit:?}"))),
         }
     }
 

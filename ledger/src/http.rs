@@ -10,7 +10,7 @@ mod tiles;
 use crate::{
     store::ReadError,
     store::StoreReader,
-    view::{Unserved, View},
+    view::{Head, Unserved, View},
 };
 use axum::{
     Router,
@@ -27,7 +27,7 @@ use hyper_util::{
 use link::{Identity, Role, message::NodeState, tls::ReloadingServer};
 use service::signals::Shutdown;
 use std::{sync::Arc, time::Duration};
-use tiles::{Tile, TileError};
+use tiles::{Rest, Tile, TileError};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 /// The most connections at one time.
@@ -99,6 +99,8 @@ fn router(site: Site) -> Router {
         .route("/checkpoint", get(checkpoint))
         .route("/tile/{*path}", get(tile))
         .route("/minimum-index", get(minimum_index))
+        .route("/first-entry", get(first_entry))
+        .route("/entries-from/{index}", get(entries_from))
         .route("/base", get(base))
         .fallback(|| async { Refused::NotFound })
         .with_state(site)
@@ -110,6 +112,8 @@ enum Refused {
     NotFound,
     /// The entries were given up.
     Pruned(u64),
+    /// What is kept of them is not here yet.
+    NoBase,
     /// A certificate, or one with another role, is needed.
     Forbidden,
     /// There is no checkpoint to serve.
@@ -128,6 +132,10 @@ impl IntoResponse for Refused {
                     .into_response();
             }
             Refused::NotFound => (StatusCode::NOT_FOUND, "there is nothing at this address\n"),
+            Refused::NoBase => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this node waits for what is kept of pruned blocks; ask again or ask another node\n",
+            ),
             Refused::Forbidden => (
                 StatusCode::FORBIDDEN,
                 "a client certificate with the role auditor, operator, privacy-officer or node is needed\n",
@@ -177,13 +185,41 @@ async fn minimum_index(
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     may_see_hashes(&site, &client)?;
-    let resource = Resource {
+    Ok(number(site.store.minimum_index().0).respond(&headers))
+}
+
+/// The first entry that is still here, in decimal: at most 255 in front of the minimum index.
+async fn first_entry(
+    State(site): State<Site>,
+    axum::Extension(client): axum::Extension<Client>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    may_see_hashes(&site, &client)?;
+    Ok(number(site.store.dropped().0).respond(&headers))
+}
+
+fn number(number: u64) -> Resource {
+    Resource {
         kind: HeaderValue::from_static("text/plain; charset=utf-8"),
         caching: MUTABLE,
         packed: None,
-        bytes: format!("{}\n", site.store.minimum_index()).into_bytes(),
-    };
-    Ok(resource.respond(&headers))
+        bytes: format!("{number}\n").into_bytes(),
+    }
+}
+
+/// The end of a full bundle, from an entry on: what is still here in front of the minimum index is in no bundle any more.
+async fn entries_from(
+    State(site): State<Site>,
+    axum::Extension(client): axum::Extension<Client>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let rest = uri.path().strip_prefix("/entries-from/").and_then(Rest::parse);
+    let rest = rest.ok_or(Refused::NotFound)?;
+    may_read(&client)?;
+    let bytes = read(&site, &uri, move |store, head| rest.read(store, head)).await?;
+    let kind = HeaderValue::from_static("application/octet-stream");
+    Ok(Resource { kind, caching: PRIVATE, packed: None, bytes }.respond(&headers))
 }
 
 /// What is kept of entries that were given up: the base, without a digest behind it.
@@ -193,7 +229,8 @@ async fn base(
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     may_read(&client)?;
-    let kept = site.store.base().ok_or(Refused::NotFound)?;
+    let missing = if site.store.dropped().0 > 0 { Refused::NoBase } else { Refused::NotFound };
+    let kept = site.store.base().ok_or(missing)?;
     let resource = Resource {
         kind: HeaderValue::from_static("application/octet-stream"),
         caching: MUTABLE,
@@ -223,23 +260,32 @@ async fn tile(
     // Hashes do not shrink.
     let is_bundle = matches!(tile, Tile::Entries { .. });
     let pack = is_bundle && encoding::accepts_gzip(&headers);
-    let store = Arc::clone(&site.store);
-    let read = tokio::task::spawn_blocking(move || {
-        let bytes = tile.read(&site.store, &site.view.head())?;
+    let bytes = read(&site, &uri, move |store, head| {
+        let bytes = tile.read(store, head)?;
         Ok(if pack { encoding::gzip(&bytes) } else { bytes })
     });
+    let bytes = bytes.await?;
+    let kind = HeaderValue::from_static("application/octet-stream");
+    let packed = is_bundle.then_some(pack);
+    Ok(Resource { kind, caching, packed, bytes }.respond(&headers))
+}
+
+/// Reads something out of the store, beside the threads that answer.
+async fn read(
+    site: &Site,
+    uri: &Uri,
+    read: impl FnOnce(&StoreReader, &Head) -> Result<Vec<u8>, TileError> + Send + 'static,
+) -> Result<Vec<u8>, Refused> {
+    let (store, view) = (Arc::clone(&site.store), Arc::clone(&site.view));
+    let read = tokio::task::spawn_blocking(move || read(&store, &view.head()));
     match read.await {
-        Ok(Ok(bytes)) => {
-            let kind = HeaderValue::from_static("application/octet-stream");
-            let packed = is_bundle.then_some(pack);
-            Ok(Resource { kind, caching, packed, bytes }.respond(&headers))
-        }
+        Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(TileError::NotFound)) => Err(Refused::NotFound),
         Ok(Err(TileError::Pruned | TileError::Read(ReadError::Pruned(_)))) => {
-            Err(Refused::Pruned(store.minimum_index().0))
+            Err(Refused::Pruned(site.store.minimum_index().0))
         }
         Ok(Err(TileError::Read(error))) => {
-            tracing::error!(%error, path = uri.path(), "a tile cannot be read");
+            tracing::error!(%error, path = uri.path(), "entries or hashes cannot be read");
             Err(Refused::Failed)
         }
         Err(_) => Err(Refused::Failed),

@@ -34,6 +34,17 @@ pub enum Lie {
     Old(Vec<u8>),
     /// All of it: the entries are these, signed by a quorum that lies with it.
     Ledger(Arc<Vec<Vec<u8>>>),
+    /// The same, with those in front of one given up, and this for a base.
+    Pruned {
+        /// All entries.
+        entries: Arc<Vec<Vec<u8>>>,
+        /// The first that is served.
+        first: usize,
+        /// Whether it says that others were given up.
+        admitted: bool,
+        /// What is served as the base.
+        base: Option<Vec<u8>>,
+    },
 }
 
 /// The lying side, until it is dropped.
@@ -125,8 +136,15 @@ impl Server {
 
     async fn respond(&self, path: &str) -> Option<Vec<u8>> {
         let lie = self.lie.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Lie::Ledger(entries) = lie {
-            return self.made_up(path, &entries);
+        match &lie {
+            Lie::Ledger(entries) => return self.made_up(path, entries),
+            Lie::Pruned { entries, first, admitted, base } => {
+                if path == "/first-entry" && !admitted {
+                    return Some(b"0\n".to_vec());
+                }
+                return self.pruned(path, entries, *first, base.as_deref());
+            }
+            _ => {}
         }
         let mut tiles = Tiles::connect(&self.honest, self.files.clone()).await.ok()?;
         if path == "/checkpoint" {
@@ -141,6 +159,28 @@ impl Server {
                 Some(joined(&tiles.hashes(level, index, width).await.ok()?))
             }
         }
+    }
+
+    /// What a node would serve that gave up the entries in front of `first`.
+    fn pruned(
+        &self,
+        path: &str,
+        entries: &[Vec<u8>],
+        first: usize,
+        base: Option<&[u8]>,
+    ) -> Option<Vec<u8>> {
+        match path {
+            "/first-entry" => return Some(format!("{first}\n").into_bytes()),
+            "/base" => return base.map(<[u8]>::to_vec),
+            _ => {}
+        }
+        if let Some(from) = path.strip_prefix("/entries-from/") {
+            let from: usize = from.parse().ok().filter(|from| *from >= first)?;
+            return bundle(entries.get(from..(from / 256 + 1) * 256)?, &Lie::None);
+        }
+        let gone = Tile::parse(path)
+            .is_some_and(|tile| tile.level.is_none() && tile.index * 256 < first as u64);
+        if gone { None } else { self.made_up(path, entries) }
     }
 
     /// What a node with these entries would serve.
@@ -172,7 +212,7 @@ impl Server {
             Lie::Root => 1,
             Lie::ForkedQuorum => LIARS,
             Lie::Old(old) => return old.clone(),
-            Lie::None | Lie::Entry(..) | Lie::Ledger(_) => return honest,
+            Lie::None | Lie::Entry(..) | Lie::Ledger(_) | Lie::Pruned { .. } => return honest,
         };
         let note = SignedNote::parse(&honest).unwrap();
         let mut checkpoint = Checkpoint::parse(note.text()).unwrap();

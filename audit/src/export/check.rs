@@ -7,20 +7,24 @@
 //! show.
 
 use super::{
-    Format, Manifest,
+    Format, GivenUp, Manifest,
     files::{self, HashedRead},
-    manifest::{AFTER, BEFORE, CHECKPOINT, LEAVES, MANIFEST, POLICY, PROOF, parse_proof},
+    manifest::{
+        AFTER, BEFORE, CHECKPOINT, DECLARATION, LEAVES, MANIFEST, POLICY, PROOF, parse_proof,
+    },
     progress,
     row::Row,
     tally::{Tally, times},
 };
 use crate::{
     client::read_policy,
+    declare::operator_signed,
     output::{Failure, Outcome},
 };
 use record::{
     Checkpoint, Hash,
     block::BlockEntry,
+    declaration::{Declaration, Matter},
     entry::Entry,
     merkle::{EntryIndex, Frontier, RangeProof, leaf_hash},
     note::SignedNote,
@@ -142,7 +146,11 @@ fn check_bounds(
 ) -> Result<(), Stop> {
     let (from, to) = times(manifest)?;
     let bound = |name| bound(dir, name, policy, checkpoint);
-    if let Some(from) = from.filter(|_| manifest.first > 0) {
+    let given_up = manifest.given_up.as_ref();
+    if let Some(given_up) = given_up {
+        check_given_up(dir, manifest, given_up, policy, checkpoint)?;
+    }
+    if let Some(from) = from.filter(|_| manifest.first > 0 && given_up.is_none()) {
         let (index, block) = bound(BEFORE)?;
         if index != manifest.first - 1 || block.time >= from {
             return Err(broken(BEFORE, "it does not show that the range begins where it must"));
@@ -157,12 +165,56 @@ fn check_bounds(
     Ok(())
 }
 
+/// Nothing is in front of the range any more, by a declaration if there is one here.
+fn check_given_up(
+    dir: &Path,
+    manifest: &Manifest,
+    given_up: &GivenUp,
+    policy: &Policy,
+    checkpoint: &Checkpoint,
+) -> Result<(), Stop> {
+    if given_up.entries == 0 || given_up.entries != manifest.first {
+        return Err(broken(
+            MANIFEST,
+            "what it says was given up is not what is in front of the range",
+        ));
+    }
+    let Some(declared) = given_up.declared else { return Ok(()) };
+    let (index, bytes) = proven(dir, DECLARATION, policy, checkpoint)?;
+    let entry = Entry::parse(&bytes).map_err(|error| broken(DECLARATION, error))?;
+    let declaration = Declaration::from_entry(&entry);
+    let declaration = declaration.ok_or_else(|| broken(DECLARATION, "it is no declaration"))?;
+    let Declaration { matter, time, certificate, signature } = &declaration;
+    let text = Declaration::statement(&checkpoint.origin, matter, *time);
+    if !operator_signed(certificate, text.as_bytes(), signature) {
+        return Err(broken(DECLARATION, "no operator's signature stands behind it"));
+    }
+    let gives_up = matches!(matter, Matter::Prune(prune) if prune.size().0 == given_up.entries);
+    if !gives_up || index != declared {
+        return Err(broken(DECLARATION, "it does not give up what is in front of the range"));
+    }
+    Ok(())
+}
+
 fn bound(
     dir: &Path,
     name: &str,
     policy: &Policy,
     checkpoint: &Checkpoint,
 ) -> Result<(u64, BlockEntry), Stop> {
+    let (index, bytes) = proven(dir, name, policy, checkpoint)?;
+    let entry = Entry::parse(&bytes).map_err(|error| broken(name, error))?;
+    let block = BlockEntry::decode(&entry).ok_or_else(|| broken(name, "it is no block entry"))?;
+    Ok((index, block))
+}
+
+/// An entry beside the others, and its index.
+fn proven(
+    dir: &Path,
+    name: &str,
+    policy: &Policy,
+    checkpoint: &Checkpoint,
+) -> Result<(u64, Vec<u8>), Stop> {
     let bytes = read(dir, name)?;
     let proof = TlogProof::parse(&read(dir, &format!("{name}.tlog-proof"))?);
     let proof = proof.map_err(|error| broken(name, error))?;
@@ -170,9 +222,7 @@ fn bound(
     if verified.checkpoint() != checkpoint {
         return Err(broken(name, "it is proven under another checkpoint"));
     }
-    let entry = Entry::parse(&bytes).map_err(|error| broken(name, error))?;
-    let block = BlockEntry::decode(&entry).ok_or_else(|| broken(name, "it is no block entry"))?;
-    Ok((proof.index.0, block))
+    Ok((proof.index.0, bytes))
 }
 
 /// The leaf hashes of the whole range, where only some of its entries are there.
@@ -307,6 +357,7 @@ fn holds(manifest: &Manifest, verified: &VerifiedCheckpoint, own_policy: bool) -
         let to = manifest.to.as_deref().unwrap_or("the end");
         text += &format!("times    every block from {from} on and before {to}\n");
     }
+    text += &manifest.given_up.as_ref().map(GivenUp::told).unwrap_or_default();
     for (agent, numbers) in &manifest.records {
         let (first, last) = (numbers.first_n, numbers.last_n);
         text += &format!("agent    {agent}: {} records, {first} to {last}\n", numbers.count);
@@ -335,6 +386,7 @@ fn holds(manifest: &Manifest, verified: &VerifiedCheckpoint, own_policy: bool) -
         "end": manifest.end,
         "written": written,
         "complete": !manifest.is_filtered(),
+        "given_up": manifest.given_up,
         "size": checkpoint.size.0,
         "root": checkpoint.root.to_string(),
         "policy": if own_policy { "given" } else { "folder" },

@@ -21,6 +21,9 @@ pub const BEFORE: &str = "before";
 /// The entry of the block behind the range, with its proof.
 pub const AFTER: &str = "after";
 
+/// The declaration by which older entries were given up, with its proof.
+pub const DECLARATION: &str = "declaration";
+
 /// The version of exports that this program writes, and the only one it reads.
 pub const VERSION: u32 = 1;
 /// The largest manifest: some thousand files and agents.
@@ -53,6 +56,9 @@ pub struct Manifest {
     pub from: Option<String>,
     /// and before this one.
     pub to: Option<String>,
+    /// What was asked for and is not in the ledger any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<GivenUp>,
     /// Only these agents' entries were written, if any is named.
     pub agents: Vec<String>,
     /// Only records of these sources were written, if any is named.
@@ -63,6 +69,16 @@ pub struct Manifest {
     pub records: BTreeMap<String, Numbers>,
     /// The files with the entries, in order.
     pub files: Vec<FileInfo>,
+}
+
+/// Entries in front of the range that were given up before it was exported.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct GivenUp {
+    /// How many, from the ledger's first one on.
+    pub entries: u64,
+    /// The entry that declares it, if it was among those that were read.
+    pub declared: Option<u64>,
 }
 
 /// The records of one agent in an export.
@@ -89,6 +105,17 @@ pub struct FileInfo {
     pub entries: u64,
     /// SHA-256, hexadecimal.
     pub sha256: String,
+}
+
+impl GivenUp {
+    /// The line about it, for people.
+    pub fn told(&self) -> String {
+        let by = match self.declared {
+            Some(index) => format!("as entry {index} declares"),
+            None => "NOT PROVEN: what declares it is not in this export".to_owned(),
+        };
+        format!("given up all entries in front of {} were given up, {by}\n", self.entries)
+    }
 }
 
 impl Manifest {

@@ -15,7 +15,7 @@ mod tally;
 pub use files::{
     Format, Found, Hashed, HashedRead, hex, private_dir, read_plain, sync_dir, write_file,
 };
-pub use manifest::{MANIFEST, Manifest, parse_proof, write_proof};
+pub use manifest::{GivenUp, MANIFEST, Manifest, parse_proof, write_proof};
 pub use row::Row;
 pub use tally::times;
 
@@ -28,7 +28,7 @@ use crate::{
 use clap::Args;
 use files::Rolled;
 use indicatif::{ProgressBar, ProgressStyle};
-use manifest::{AFTER, BEFORE, CHECKPOINT, LEAVES, POLICY, PROOF, VERSION};
+use manifest::{AFTER, BEFORE, CHECKPOINT, DECLARATION, LEAVES, POLICY, PROOF, VERSION};
 use record::{
     Checkpoint, TreeSize,
     merkle::{EntryIndex, inclusion_proof, range_proof},
@@ -145,7 +145,7 @@ fn begin(output: &Path) -> Result<PathBuf, Failure> {
 
 /// True for the name of a file that an export writes.
 fn is_ours(name: &str) -> bool {
-    let fixed = [MANIFEST, CHECKPOINT, POLICY, PROOF, LEAVES, BEFORE, AFTER];
+    let fixed = [MANIFEST, CHECKPOINT, POLICY, PROOF, LEAVES, BEFORE, AFTER, DECLARATION];
     let base = name.strip_suffix(".tlog-proof").unwrap_or(name);
     fixed.contains(&base) || name.starts_with("entries-")
 }
@@ -173,11 +173,15 @@ impl Export<'_> {
         let mut tally = Tally::new(&manifest)?;
         let (mut files, mut leaves) = self.sinks(&manifest)?;
         let progress = progress(range.end - range.start);
+        let mut declaration = None;
         self.ledger.entries(range, &mut |index, bytes| {
             let row = Row::of(index, bytes);
             tree.push(row.leaf);
             if let Some((file, path)) = &mut leaves {
                 file.write_all(&row.leaf.0).map_err(Failure::file(path))?;
+            }
+            if is_declaration_of(&row, first.0) {
+                declaration = Some((index, bytes.to_vec()));
             }
             if tally.take(&row).map_err(Failure)? {
                 files.put(&row)?;
@@ -193,6 +197,10 @@ impl Export<'_> {
         }
         if let Some((file, path)) = leaves {
             file.finish().map_err(Failure::file(&path))?;
+        }
+        if let (Some(given_up), Some((index, entry))) = (&mut manifest.given_up, declaration) {
+            given_up.declared = Some(index);
+            self.proven(DECLARATION, index, &entry)?;
         }
         manifest.files = files.finish()?;
         (manifest.kinds, manifest.records) = tally.finish();
@@ -218,9 +226,22 @@ impl Export<'_> {
         let since = |moment: Option<Moment>| {
             moment.map(|moment| self.ledger.first_since(moment.0)).transpose()
         };
-        let first = args.first.or(since(args.from)?).unwrap_or(0);
+        let there = self.ledger.first();
+        if let Some(first) = args.first.filter(|first| *first < there) {
+            return Err(Failure(format!(
+                "entry {first} was given up, as an operator declared and the nodes agreed; the first entry that is there \
+                 is {there}: ask for '--first {there}'"
+            )));
+        }
+        let first = args.first.or(since(args.from)?).unwrap_or(there);
         let last = args.last.map(|last| last.saturating_add(1));
         let end = last.or(since(args.to)?).unwrap_or(size);
+        if there > 0 && end <= there {
+            return Err(Failure(format!(
+                "all that was asked for was given up, as an operator declared and the nodes agreed; the first entry that is \
+                 there is {there}"
+            )));
+        }
         if first > end || end > size {
             return Err(Failure(format!(
                 "entries {first} to {end} (not included) are not a run of this ledger, which has {size}"
@@ -229,10 +250,17 @@ impl Export<'_> {
         Ok(first..end)
     }
 
+    /// What would be in front of the range, and was given up.
+    fn given_up(&self, range: &Range<u64>) -> Option<GivenUp> {
+        let entries = self.ledger.first();
+        let reaches = entries > 0 && range.start == entries && self.args.first.is_none();
+        reaches.then_some(GivenUp { entries, declared: None })
+    }
+
     /// The block entries in front of the range and behind it, which show that no block of the times that
     /// were asked for lies outside.
     fn bounds(&self, range: &Range<u64>) -> Result<(), Failure> {
-        if self.args.from.is_some() && range.start > 0 {
+        if self.args.from.is_some() && range.start > self.ledger.first() {
             self.bound(BEFORE, range.start - 1)?;
         }
         if self.args.to.is_some() && range.end < self.ledger.size() {
@@ -244,10 +272,15 @@ impl Export<'_> {
 
     fn bound(&self, name: &str, index: u64) -> Result<(), Failure> {
         let (at, entry, _) = self.ledger.block_of(index)?;
-        let index = EntryIndex(at);
+        self.proven(name, at, &entry)
+    }
+
+    /// Writes an entry with the proof that it is the ledger's.
+    fn proven(&self, name: &str, index: u64, entry: &[u8]) -> Result<(), Failure> {
+        let index = EntryIndex(index);
         let inclusion = inclusion_proof(&self.ledger, index, self.checkpoint.size)?;
         let proof = TlogProof { extra: None, index, inclusion, checkpoint: self.note.clone() };
-        self.file(name, &entry)?;
+        self.file(name, entry)?;
         self.file(&format!("{name}.tlog-proof"), proof.to_string().as_bytes())
     }
 
@@ -266,6 +299,7 @@ impl Export<'_> {
             end: range.end,
             from: shown(args.from),
             to: shown(args.to),
+            given_up: self.given_up(range),
             agents: args.agents.clone(),
             sources: args.sources.clone(),
             kinds: Default::default(),
@@ -287,6 +321,11 @@ impl Export<'_> {
     }
 }
 
+/// True for the declaration that gave up all in front of entry `first`.
+fn is_declaration_of(row: &Row, first: u64) -> bool {
+    row.kind == "prune" && row.param("to").and_then(|to| to.parse().ok()) == Some(first)
+}
+
 pub(crate) fn progress(entries: u64) -> ProgressBar {
     let template = "{bar:40} {pos}/{len} entries, {per_sec}, {eta} left";
     let style = ProgressStyle::with_template(template);
@@ -297,9 +336,10 @@ fn done(dir: &Path, manifest: &Manifest) -> Outcome {
     let entries: u64 = manifest.files.iter().map(|file| file.entries).sum();
     let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
     let shown = dir.display();
+    let given_up = manifest.given_up.as_ref().map(GivenUp::told).unwrap_or_default();
     let text = format!(
         "{shown}: {entries} entries of {} in {} files, {bytes} bytes\n\
-         range    {} to {} (not included) of {}, under the checkpoint of {} entries\n\
+         range    {} to {} (not included) of {}, under the checkpoint of {} entries\n{given_up}\
          check it anywhere with 'logseal verify {shown}'\n",
         manifest.end - manifest.first,
         manifest.files.len(),

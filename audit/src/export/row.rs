@@ -15,7 +15,7 @@ pub struct Row {
     pub index: u64,
     /// Its leaf hash.
     pub leaf: Hash,
-    /// `record`, `seal`, `enrol`, `block`, `equivocation`, or `other` of a later version.
+    /// `record`, `seal`, `enrol`, `block`, `equivocation`, `prune`, `drill`, or `other` of a later version.
     pub kind: &'static str,
     /// TIMESTAMP, HOSTNAME and APP-NAME of the message.
     pub header: [String; 3],

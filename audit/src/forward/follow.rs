@@ -20,7 +20,7 @@ use record::{
     },
     policy::Policy,
 };
-use std::ops::ControlFlow;
+use std::{collections::BTreeMap, ops::ControlFlow};
 use tokio::runtime::Handle;
 
 /// The most entries that are handed on at once,
@@ -44,6 +44,10 @@ pub struct Follower<'a> {
     turn: usize,
     /// How often in a row it had nothing new.
     quiet: u32,
+    /// The first entry that each node has which gave up what would be next.
+    gave_up: BTreeMap<usize, u64>,
+    /// Whether to go on behind entries that no node has any more.
+    pub skip_pruned: bool,
 }
 
 /// A run of entries that was verified.
@@ -65,12 +69,40 @@ impl<'a> Follower<'a> {
         state: Option<State>,
     ) -> Self {
         let handle = handle.clone();
-        Follower { config, handle, policy, state, ledger: None, turn: 0, quiet: 0 }
+        Follower {
+            config,
+            handle,
+            policy,
+            state,
+            ledger: None,
+            turn: 0,
+            quiet: 0,
+            gave_up: BTreeMap::new(),
+            skip_pruned: false,
+        }
     }
 
     /// The entry that is handed on next.
     pub fn next(&self) -> u64 {
         self.state.as_ref().map_or(0, |state| state.tree.size().0)
+    }
+
+    /// What to say if every node gave up the entry that would be next.
+    pub fn missed(&self) -> Option<String> {
+        let first = *self.gave_up.values().min()?;
+        let next = self.next();
+        (self.all_gave_up() && !self.skip_pruned).then(|| {
+            let count = first.saturating_sub(next);
+            format!(
+                "{count} entries were given up before they were forwarded: {next} to {}. The first that is there is {first}: \
+                 'logseal forward --skip-pruned' goes on there",
+                first.saturating_sub(1)
+            )
+        })
+    }
+
+    fn all_gave_up(&self) -> bool {
+        self.gave_up.len() == self.config.client.nodes.len()
     }
 
     /// Saves how far it came, with another end of the output file.
@@ -153,6 +185,7 @@ impl<'a> Follower<'a> {
         if !ahead {
             self.advance(&mut ledger)?;
         }
+        self.pass_over(&ledger)?;
         let run = self.run(&ledger, sink)?;
         self.ledger = Some(ledger);
         Ok(run)
@@ -164,11 +197,29 @@ impl<'a> Follower<'a> {
         Remote::connect(&self.handle, client, address).map(Ledger::Node)
     }
 
+    /// A forwarder that begins does so at a node that gave up no more than others which can be asked.
+    fn has_most(&self, ledger: &Ledger) -> Result<(), Failure> {
+        let (nodes, first) = (&self.config.client.nodes, ledger.first());
+        let turn = self.turn % nodes.len();
+        if first == 0 || self.config.start == Start::End {
+            return Ok(());
+        }
+        for other in nodes.iter().enumerate().filter(|(at, _)| *at != turn).map(|(_, node)| node) {
+            let asked = Remote::connect(&self.handle, &self.config.client, other);
+            let asked = asked.and_then(|mut remote| remote.advance(self.policy).map(|_| remote));
+            if asked.is_ok_and(|remote| Ledger::Node(remote).first() < first) {
+                return Err(Failure(format!("it gave up entries that node {other} still has")));
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a newer checkpoint, which must extend the one before.
     fn advance(&mut self, ledger: &mut Ledger) -> Result<(), Failure> {
         let Ledger::Node(remote) = ledger else { return Ok(()) };
         let (_, new) = remote.advance(self.policy)?;
         let Some(state) = &mut self.state else {
+            self.has_most(ledger)?;
             self.state = Some(begin(self.config.start, ledger, new)?);
             return Ok(());
         };
@@ -192,6 +243,30 @@ impl<'a> Follower<'a> {
             },
         )?;
         state.checkpoint = new;
+        Ok(())
+    }
+
+    /// If the node gave up the entry that would be next, another one is asked; if all did, that is passed over if it is
+    /// wanted, up to the first entry that any of them has.
+    fn pass_over(&mut self, ledger: &Ledger) -> Result<(), Failure> {
+        let turn = self.turn % self.config.client.nodes.len();
+        let (first, next) = (ledger.first(), self.next());
+        if next >= first {
+            self.gave_up.remove(&turn);
+            return Ok(());
+        }
+        self.gave_up.insert(turn, first);
+        let least = self.gave_up.values().min().copied().unwrap_or(first);
+        let Some(state) = self.state.as_mut().filter(|_| self.skip_pruned) else {
+            return Err(Failure(format!("it gave up entries {next} to {}", first - 1)));
+        };
+        if self.gave_up.len() < self.config.client.nodes.len() || first > least {
+            let problem = "another node may have more of them";
+            return Err(Failure(format!("it gave up entries {next} to {}: {problem}", first - 1)));
+        }
+        state.tree = tree_at(ledger, first, &state.checkpoint)?;
+        self.gave_up.clear();
+        tracing::warn!(from = next, to = first - 1, "passed over entries that were given up");
         Ok(())
     }
 
@@ -247,17 +322,23 @@ impl<'a> Follower<'a> {
 
 /// The state of the first start.
 fn begin(start: Start, ledger: &Ledger, checkpoint: Checkpoint) -> Result<State, Failure> {
-    let tree = match start {
-        Start::Beginning => Frontier::default(),
-        Start::End => {
-            let (size, end) = (checkpoint.size, EntryIndex(checkpoint.size.0));
-            let left = range_proof(ledger, end, end, size)?.left;
-            let tree = Frontier::from_hashes(TreeSize(size.0), &left).map_err(fail)?;
-            if tree.root() != checkpoint.root {
-                return Err(Failure("its hashes do not lead to its checkpoint".into()));
-            }
-            tree
-        }
+    let at = match start {
+        Start::Beginning => ledger.first(),
+        Start::End => checkpoint.size.0,
     };
+    let tree = tree_at(ledger, at, &checkpoint)?;
+    if start == Start::Beginning && at > 0 {
+        tracing::warn!(first = at, "begins there: all entries before were given up");
+    }
     Ok(State { tree, checkpoint, file: None })
+}
+
+/// The ledger's tree in front of an entry, which leads to the checkpoint.
+fn tree_at(ledger: &Ledger, index: u64, checkpoint: &Checkpoint) -> Result<Frontier, Failure> {
+    let proof = range_proof(ledger, EntryIndex(index), EntryIndex(index), checkpoint.size)?;
+    let tree = Frontier::from_hashes(TreeSize(index), &proof.left).map_err(fail)?;
+    if proof.end(tree.clone(), checkpoint.size) != Some(checkpoint.root) {
+        return Err(Failure("its hashes do not lead to its checkpoint".into()));
+    }
+    Ok(tree)
 }

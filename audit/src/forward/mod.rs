@@ -40,6 +40,9 @@ pub struct ForwardArgs {
     /// Only check the configuration and the files that it names
     #[arg(long)]
     check: bool,
+    /// Go on behind entries that the ledger gave up before they were forwarded; without it that is an error
+    #[arg(long)]
+    skip_pruned: bool,
 }
 
 /// Where entries go.
@@ -64,13 +67,14 @@ pub fn run(args: ForwardArgs) -> Result<Outcome, Failure> {
         .build()
         .map_err(fail)?;
     let (shutdown, reload) = runtime.block_on(async { signals::listen() }).map_err(fail)?;
-    let next = forward(&config, runtime.handle(), shutdown, reload)?;
+    let next = forward(&config, args.skip_pruned, runtime.handle(), shutdown, reload)?;
     let text = format!("stopped in front of entry {next}\n");
     Ok(Outcome { text, json: json!({ "next": next }), code: service::exit::OK })
 }
 
 fn forward(
     config: &Config,
+    skip_pruned: bool,
     handle: &Handle,
     mut shutdown: Shutdown,
     mut reload: Reload,
@@ -87,6 +91,7 @@ fn forward(
     };
     let metrics = Metrics::start(config.metrics, handle, &shutdown)?;
     let mut follower = Follower::new(config, handle, &policy, state);
+    follower.skip_pruned = skip_pruned;
     handle.block_on(async { signals::ready() });
     tracing::info!(next = follower.next(), "forwarding");
     let mut pause = Duration::ZERO;
@@ -105,6 +110,10 @@ fn forward(
                 config.poll
             }
             Err(_) if shutdown.requested() => break,
+            // Nobody has what would be next.
+            Err(_) if follower.missed().is_some() => {
+                return Err(Failure(follower.missed().unwrap_or_default()));
+            }
             Err(failure) => {
                 metrics.failed();
                 pause = (pause * 2).clamp(Duration::from_millis(100), LONGEST_PAUSE);

@@ -25,6 +25,8 @@ pub enum Word {
     BadEntry,
     /// Entries were given up before their time.
     EarlyPrune,
+    /// Entries were given up, and no declaration names what was kept of them.
+    UndeclaredPrune,
     /// A checkpoint that does not satisfy the policy.
     BadCheckpoint,
     /// A node that does not answer. It is told, and is no alarm.
@@ -42,6 +44,7 @@ impl Word {
             Word::BadSeal => Flaw::BadSeal.as_str(),
             Word::BadEntry => Flaw::BadEntry.as_str(),
             Word::EarlyPrune => Flaw::EarlyPrune.as_str(),
+            Word::UndeclaredPrune => "undeclared-prune",
             Word::BadCheckpoint => "bad-checkpoint",
             Word::Unreachable => "unreachable",
         }
@@ -71,6 +74,7 @@ pub struct Alarm {
 }
 
 /// Something that is wrong with an entry.
+#[derive(Clone)]
 pub(super) struct Found {
     pub(super) finding: Finding,
     /// The entry as the node served it.

@@ -4,6 +4,7 @@ use super::{
     Monitor, Word,
     alarm::as_evidence,
     proof::{Relation, relation},
+    read::Verdict,
 };
 use crate::{output::Failure, tiles::TilesError};
 use record::{
@@ -67,26 +68,32 @@ impl Monitor {
     }
 
     /// Compares a checkpoint with all that is known; reads what is new. `guide` is a node that was
-    /// found right in this pass, and how far it is. True if this one is right, too.
+    /// found right in this pass, and how far it is. `begin` says whether to begin behind what a
+    /// node gave up.
     pub(super) async fn judge(
         &mut self,
         shown: &Shown,
         guide: Option<(usize, TreeSize)>,
-    ) -> Result<bool, Failure> {
+        begin: bool,
+    ) -> Result<Verdict, Failure> {
         if !self.compare_with_itself(shown).await? {
-            return Ok(false);
+            return Ok(Verdict::Wrong);
         }
         let known = (self.history.follower.size(), self.history.follower.root());
-        let right = if shown.size == known.0 {
-            self.same_root(shown, known).await?
+        let verdict = if shown.size == known.0 {
+            self.same_root(shown, known).await?.into()
         } else if shown.size > known.0 {
-            self.extends(shown, known).await? && self.read_to(shown.node, &shown.note).await?
+            match self.extends(shown, known).await? {
+                true => self.read_to(shown.node, &shown.note, begin).await?,
+                false => Verdict::Wrong,
+            }
         } else {
-            self.is_beginning(shown, known, guide).await?
+            self.is_beginning(shown, known, guide).await?.into()
         };
-        if right {
-            self.clear(Word::Fork, Some(shown.node));
-            self.clear(Word::BadEntry, Some(shown.node));
+        if verdict == Verdict::Right {
+            for word in [Word::Fork, Word::BadEntry, Word::Gap] {
+                self.clear(word, Some(shown.node));
+            }
             let address = self.nodes[shown.node].address.clone();
             let before = self.last_of(&address).map_or(TreeSize(0), |(_, size, _)| size);
             if shown.size >= before {
@@ -94,7 +101,7 @@ impl Monitor {
                 self.history.note_seen(&address, &shown.note);
             }
         }
-        Ok(right)
+        Ok(verdict)
     }
 
     /// A node never shows less than it has shown, nor another root. False if the latter.

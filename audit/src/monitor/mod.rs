@@ -10,6 +10,7 @@ mod folder;
 mod judge;
 mod node;
 mod proof;
+mod pruned;
 mod read;
 mod teller;
 
@@ -24,6 +25,7 @@ use clap::Args;
 use judge::Shown;
 use link::tls::{ClientSettings, ReloadingClient};
 use node::Node;
+use read::Verdict;
 use record::{
     Origin,
     follow::{History, MAX_NODES},
@@ -181,8 +183,11 @@ impl Monitor {
             let alarmed = self.alarms > 0 && !self.settings.keep_going;
             // Who is behind may catch up: that is no rollback yet.
             let waits = self.behind.is_some() && begun.elapsed() < self.settings.patience;
+            // And what was not declared yet may be within as long again.
+            let awaits = self.awaits_declaration();
+            let waits = waits || awaits && begun.elapsed() < 2 * self.settings.patience;
             if alarmed || (self.settings.once && !waits) {
-                return Ok(asked);
+                return Ok(asked && !awaits);
             }
             let pause = if self.settings.once { AGAIN } else { self.settings.interval };
             tokio::select! {
@@ -211,10 +216,20 @@ impl Monitor {
         }
         shown.sort_by_key(|shown| std::cmp::Reverse(shown.size));
         // The furthest node that was found right in this pass.
-        let mut guide = None;
+        let (mut guide, mut pruned) = (None, Vec::new());
         for shown in &shown {
-            if self.judge(shown, guide).await? && guide.is_none() {
-                guide = Some((shown.node, shown.size));
+            match self.judge(shown, guide, false).await? {
+                Verdict::Right => guide = guide.or(Some((shown.node, shown.size))),
+                Verdict::Wrong => {}
+                Verdict::Pruned => pruned.push(shown),
+            }
+        }
+        // What one of them gave up another may have served.
+        for shown in pruned {
+            match self.judge(shown, guide, true).await? {
+                Verdict::Right => guide = guide.or(Some((shown.node, shown.size))),
+                Verdict::Wrong => {}
+                Verdict::Pruned => self.is_pruning(shown.node).await?,
             }
         }
         self.check_age(&shown).await?;

@@ -1,6 +1,6 @@
 //! The nodes, as they are asked.
 
-use super::{Monitor, Word};
+use super::{Monitor, Word, read::Reading};
 use crate::{
     output::Failure,
     tiles::{Tiles, TilesError},
@@ -20,11 +20,15 @@ pub(super) struct Node {
     tiles: Option<Tiles>,
     /// Since when it has not answered.
     silent: Option<Instant>,
+    /// How far it was read behind its base, as long as nothing declares that.
+    pub(super) behind: Option<Box<Reading>>,
+    /// Since when all was read that its checkpoint is over, and did not declare it.
+    pub(super) undeclared: Option<Instant>,
 }
 
 impl Node {
     pub(super) fn new(address: String) -> Self {
-        Node { address, tiles: None, silent: None }
+        Node { address, tiles: None, silent: None, behind: None, undeclared: None }
     }
 
     /// Does something with the node, over the connection that is there or a new one.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use service::http::HttpClient;
 use std::{
     io::{IsTerminal, Write},
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -98,6 +99,19 @@ impl Teller {
         let place = if node.is_empty() { String::new() } else { format!(" {node}") };
         let json = json!({ "event": "cleared", "word": word.as_str(), "node": node });
         self.line(&format!("no more {}{place}", word.as_str()), json);
+    }
+
+    /// Entries of this range were given up before they were read here, as entry `declared` says.
+    pub(super) fn unread(&self, unread: Range<u64>, declared: u64) {
+        let (from, to) = (unread.start, unread.end);
+        let text = format!(
+            "WARNING entries {from} to {} were given up before this monitor read them, as entry {declared} declares",
+            to - 1
+        );
+        let json = json!({
+            "event": "unread", "ledger": self.ledger, "from": from, "to": to, "declared": declared,
+        });
+        self.line(&text, json);
     }
 
     /// Something about the monitor itself.

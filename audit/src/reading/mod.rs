@@ -42,11 +42,25 @@ impl NodeSource for Ledger {
 }
 
 impl Ledger {
+    /// The first entry that is there: those before it were given up. It is what the source says, and not verified.
+    pub fn first(&self) -> u64 {
+        match self {
+            Ledger::Node(remote) => remote.first(),
+            Ledger::Store(stored) => stored.first(),
+        }
+    }
+
     /// Reads the entries of a range that lies within the ledger, in order.
     ///
     /// # Errors
-    /// They cannot be read, or `each` failed.
+    /// They were given up, cannot be read, or `each` failed.
     pub fn entries(&self, range: Range<u64>, each: &mut Each<'_>) -> Result<(), Failure> {
+        if range.start < self.first() && !range.is_empty() {
+            let (start, first) = (range.start, self.first());
+            return Err(Failure(format!(
+                "entry {start} was given up, as an operator declared and the nodes agreed: {first} is the first that is there"
+            )));
+        }
         match self {
             Ledger::Node(remote) => remote.entries(range, each),
             Ledger::Store(stored) => stored.entries(range, each),
@@ -78,13 +92,13 @@ impl Ledger {
         found.ok_or_else(|| Failure(format!("no block ends behind entry {index} of the ledger")))
     }
 
-    /// The first entry of the first block whose time is not before `time`; the ledger's size if there is
-    /// none. Block times never run backwards, so everything behind is later.
+    /// The first entry of the first block whose time is not before `time`, of those that are there; the ledger's size
+    /// if there is none. Block times never run backwards, so everything behind is later.
     ///
     /// # Errors
     /// Entries cannot be read, or are not in blocks.
     pub fn first_since(&self, time: UnixMillis) -> Result<u64, Failure> {
-        let (mut low, mut high) = (0, self.size());
+        let (mut low, mut high) = (self.first(), self.size());
         while low < high {
             let middle = low + (high - low) / 2;
             let (end, _, block) = self.block_of(middle)?;

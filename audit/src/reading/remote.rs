@@ -31,6 +31,8 @@ pub struct Remote {
     tiles: RefCell<Tiles>,
     cache: RefCell<BTreeMap<TileKey, Vec<Hash>>>,
     size: u64,
+    /// The first entry that the node still has.
+    first: u64,
     /// The node's address.
     pub address: String,
 }
@@ -71,6 +73,7 @@ impl Remote {
             tiles: RefCell::new(tiles),
             cache: RefCell::default(),
             size: 0,
+            first: 0,
             address: address.to_owned(),
         })
     }
@@ -83,8 +86,13 @@ impl Remote {
         let note = self.handle.block_on(self.tiles.borrow_mut().checkpoint()).map_err(fail)?;
         let verified = policy.verify(&note).map_err(fail)?;
         let checkpoint = verified.checkpoint().clone();
-        self.size = checkpoint.size.0;
+        let first = self.handle.block_on(self.tiles.borrow_mut().first_entry()).map_err(fail)?;
+        (self.first, self.size) = (first.min(checkpoint.size.0), checkpoint.size.0);
         Ok((note, checkpoint))
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.first
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -99,19 +107,15 @@ impl Remote {
         }
         let mut next = range.start;
         while next < range.end {
-            let (index, skip) = (next / FULL, next % FULL);
-            let width = (self.size - index * FULL).min(FULL);
             let mut tiles = self.tiles.borrow_mut();
-            let bundle = self.handle.block_on(tiles.bundle(index, width)).map_err(fail)?;
+            let entries =
+                self.handle.block_on(tiles.entries_from(next, self.size)).map_err(fail)?;
             drop(tiles);
-            for entry in bundle.iter().skip(skip as usize) {
+            for entry in &entries {
                 if next >= range.end || each(next, entry)?.is_break() {
                     return Ok(());
                 }
                 next += 1;
-            }
-            if next < range.end && next < index * FULL + width {
-                return Err(Failure(format!("bundle {index} has fewer than {width} entries")));
             }
         }
         Ok(())

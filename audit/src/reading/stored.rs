@@ -6,7 +6,7 @@ use crate::{
     output::{Failure, fail},
 };
 use journal::{Look, Reader, Seq, open_read_only_as};
-use ledger::store::TreeReader;
+use ledger::store::{FoundBase, TreeReader, read_base};
 use record::{
     Checkpoint, Hash,
     batch::Codec,
@@ -25,6 +25,8 @@ pub struct Stored {
     blocks: Reader,
     tree: TreeReader,
     params: Params,
+    /// The first entry that is there.
+    first: u64,
     size: u64,
     dir: PathBuf,
 }
@@ -52,6 +54,7 @@ impl Stored {
             Checkpoint::parse(note.text()).map_err(|error| named(error.to_string()))?;
         let (blocks, _) = open_read_only_as(dir.join("blocks"), Look::Last).map_err(fail)?;
         let tree = TreeReader::open_read_only(&dir.join("tree")).map_err(fail)?;
+        let first = first_entry(dir, &blocks)?;
         let stored = Stored {
             blocks,
             tree,
@@ -59,10 +62,15 @@ impl Stored {
                 origin: checkpoint.origin.clone(),
                 enterprise: Enterprise(enterprise),
             },
+            first,
             size: checkpoint.size.0,
             dir: dir.to_owned(),
         };
         Ok((stored, note, checkpoint))
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.first.min(self.size)
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -117,6 +125,25 @@ impl Stored {
 
     fn shown(&self) -> String {
         self.dir.display().to_string()
+    }
+}
+
+/// The first entry that a store has, by its base.
+fn first_entry(dir: &Path, blocks: &Reader) -> Result<u64, Failure> {
+    let broken = |problem: &str| {
+        let look = "'logseal verify --store' says more, and a node mends it when it starts";
+        Failure(format!("{}: {problem}: {look}", dir.display()))
+    };
+    match read_base(dir).map_err(fail)? {
+        FoundBase::Base(kept) if kept.base.header.height.0 < blocks.first_seq().0 => {
+            Err(broken("blocks behind its base are missing"))
+        }
+        FoundBase::Base(kept) => Ok(kept.base.header.size.0),
+        FoundBase::Damaged { problem, .. } => Err(broken(&format!("its base: {problem}"))),
+        FoundBase::Nothing if blocks.first_seq() > Seq(0) => {
+            Err(broken("its first blocks are gone, and nothing says why: its base is missing"))
+        }
+        FoundBase::Nothing => Ok(0),
     }
 }
 

@@ -333,3 +333,29 @@ async fn where_witnesses_are_asked_only_what_they_cosigned_is_served() {
     assert_eq!(stage.get("/checkpoint").await.bytes, newest);
     assert_eq!(stage.get("/tile/0/000").await.status, 200, "tiles are there all the time");
 }
+
+#[tokio::test]
+async fn the_end_of_a_bundle_is_there_by_the_entry_it_begins_with() {
+    let stage = Stage::new(false);
+    assert_eq!(stage.get("/first-entry").await.bytes, b"0\n");
+    assert_eq!(stage.get("/minimum-index").await.bytes, b"0\n");
+    let whole = stage.get("/tile/entries/001").await.bytes;
+    let rest = stage.get("/entries-from/300").await;
+    assert_eq!(rest.header("cache-control"), "private, max-age=31536000, immutable");
+    assert!(whole.ends_with(&rest.bytes) && !rest.bytes.is_empty());
+    assert_eq!(stage.get("/entries-from/256").await.bytes, whole);
+    let (mut reader, mut count) = (Reader::new(&rest.bytes), 0);
+    while reader.left() > 0 {
+        let len = reader.u16().unwrap();
+        reader.take(len.into()).unwrap();
+        count += 1;
+    }
+    assert_eq!(count, 212);
+    // One spelling of each number, and full bundles only.
+    for path in ["0300", "+300", "", "x", "600", "512", "18446744073709551615"] {
+        assert_eq!(stage.get(&format!("/entries-from/{path}")).await.status, 404, "{path}");
+    }
+    assert_eq!(stage.ask(Method::GET, "/entries-from/300", "agent", &[]).await.status, 403);
+    assert_eq!(stage.ask(Method::GET, "/first-entry", "agent", &[]).await.status, 200);
+    assert_eq!(stage.get("/base").await.status, 404);
+}

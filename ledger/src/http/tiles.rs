@@ -63,18 +63,43 @@ impl Tile {
                 if start < store.minimum_index().0 {
                     return Err(TileError::Pruned);
                 }
-                let (from, to) = (EntryIndex(start), EntryIndex(start + count as u64));
-                let entries = store.entries(from, to).map_err(TileError::Read)?;
-                let mut bundle = Vec::new();
-                for entry in &entries {
-                    let len = u16::try_from(entry.len()).expect("an entry is bounded");
-                    bundle.extend_from_slice(&len.to_be_bytes());
-                    bundle.extend_from_slice(entry);
-                }
-                Ok(bundle)
+                bundle(store, start, start + count as u64)
             }
         }
     }
+}
+
+/// The end of a full bundle, from this entry on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rest(u64);
+
+impl Rest {
+    /// Parses what follows `/entries-from/`: an index in decimal.
+    pub(super) fn parse(path: &str) -> Option<Rest> {
+        let index: u64 = path.parse().ok()?;
+        (index.to_string() == path).then_some(Rest(index))
+    }
+
+    /// The entries, as in a bundle.
+    pub(super) fn read(self, store: &StoreReader, head: &Head) -> Result<Vec<u8>, TileError> {
+        let end = (self.0 / FULL + 1).checked_mul(FULL).filter(|end| *end <= head.size.0);
+        let end = end.ok_or(TileError::NotFound)?;
+        if self.0 < store.dropped().0 {
+            return Err(TileError::Pruned);
+        }
+        bundle(store, self.0, end)
+    }
+}
+
+fn bundle(store: &StoreReader, from: u64, to: u64) -> Result<Vec<u8>, TileError> {
+    let entries = store.entries(EntryIndex(from), EntryIndex(to)).map_err(TileError::Read)?;
+    let mut bundle = Vec::new();
+    for entry in &entries {
+        let len = u16::try_from(entry.len()).expect("an entry is bounded");
+        bundle.extend_from_slice(&len.to_be_bytes());
+        bundle.extend_from_slice(entry);
+    }
+    Ok(bundle)
 }
 
 /// Where the tile begins and how wide it is, if the tree has `nodes` on this level.

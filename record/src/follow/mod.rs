@@ -11,8 +11,10 @@
 //! enrolled key over the whole log; that an operator signed each enrolment and declaration; that no entry is given
 //! up before its time.
 
+mod begin;
 mod state;
 
+pub use begin::{Standing, StandingLog, declares};
 pub use state::{History, MAX_AGENTS, MAX_NODES, MAX_NOTES, Seen, StateError};
 
 use crate::{
@@ -91,7 +93,7 @@ enum Phase {
     Declarations,
 }
 
-/// Reads a ledger from its first entry on.
+/// Reads a ledger from its first entry on, or from behind those that it gave up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Follower {
     origin: Origin,

@@ -255,3 +255,72 @@ fn entries_given_up_before_their_time_are_seen() {
     ledger.block_at(year + 1);
     assert_eq!(ledger.found(), [(Flaw::BadEntry, 11)], "more than there is");
 }
+
+/// The ledger that gives up its first block, and where it stood behind that.
+fn pruned() -> (Ledger, Standing) {
+    let mut ledger = Ledger::honest();
+    ledger.prune(2, 365);
+    ledger.block_at(365 * 86_400_000 + 1);
+    let mut frontier = Frontier::default();
+    ledger.entries[..2].iter().for_each(|entry| frontier.push(leaf_hash(entry)));
+    let at =
+        StandingLog { key: key().public(), frontier: Frontier::default(), sealed: UnixSeconds(0) };
+    let standing = Standing {
+        origin: origin(),
+        frontier,
+        height: Height(1),
+        time: UnixMillis(1000),
+        dropped: TreeSize(0),
+        agents: BTreeMap::from([(gw01(), at)]),
+    };
+    (ledger, standing)
+}
+
+fn follow_behind(ledger: &Ledger, standing: &Standing) -> (Follower, Vec<Finding>) {
+    let vouch = |_: &[u8], _: &[u8], signature: &[u8]| signature == [7];
+    let (mut follower, mut found) = (Follower::behind(standing.clone()).unwrap(), vec![]);
+    let begin = usize::try_from(follower.size().0).unwrap();
+    ledger.entries[begin..].iter().for_each(|entry| follower.push(entry, &vouch, &mut found));
+    (follower, found)
+}
+
+#[test]
+fn whoever_begins_behind_what_was_given_up_comes_to_the_same() {
+    let (ledger, standing) = pruned();
+    let (all, found) = ledger.follow();
+    assert_eq!(found, []);
+    assert_eq!(follow_behind(&ledger, &standing), (all.clone(), vec![]));
+
+    // What the base says of agents is not taken from the entries: it must fit them.
+    let mut stranger = standing.clone();
+    stranger.agents.clear();
+    let flaws = |standing| {
+        follow_behind(&ledger, standing).1.iter().map(|found| found.flaw).collect::<Vec<_>>()
+    };
+    assert!(flaws(&stranger).contains(&Flaw::BadSeal));
+    let mut ahead = standing.clone();
+    ahead.agents.get_mut(&gw01()).unwrap().frontier.push(Hash([9; 32]));
+    assert_eq!(flaws(&ahead)[0], Flaw::Gap);
+    let mut low = standing;
+    low.height = Height(0);
+    assert_eq!(flaws(&low)[0], Flaw::Gap);
+    let contradicts = |standing: Standing| Follower::behind(standing).unwrap().contradicts(&all);
+    assert!(contradicts(stranger).unwrap().contains("is not any more"));
+    assert!(contradicts(low).unwrap().contains("had 4 records, and has 0"));
+    assert_eq!(all.contradicts(&Follower::new(origin())), None);
+}
+
+#[test]
+fn only_an_operators_declaration_vouches_for_a_base() {
+    let (ledger, _) = pruned();
+    let names = |entry: &[u8], base: u8, signature: u8| {
+        let vouch = |_: &[u8], text: &[u8], signed: &[u8]| {
+            signed == [signature] && text.starts_with(b"logseal prune v1\nledger l.example/x\n")
+        };
+        declares(entry, &origin(), Hash([base; 32]), &vouch)
+    };
+    for (at, entry) in ledger.entries.iter().enumerate() {
+        assert_eq!(names(entry, 2, 7), at == 11, "entry {at}");
+        assert!(!names(entry, 3, 7) && !names(entry, 2, 8));
+    }
+}

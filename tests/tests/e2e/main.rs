@@ -32,6 +32,7 @@ mod outage;
 mod outside;
 mod partition;
 mod prune;
+mod pruned_outside;
 mod refusals;
 mod relp;
 mod relp_breaks;

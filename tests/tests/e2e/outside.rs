@@ -201,8 +201,10 @@ fn a_ledger_of_one_that_was_rolled_back_says_so_at_once() {
     std::fs::write(site.path("kong.log"), "{}\n".repeat(100)).unwrap();
     let mut running = Running::on(dir, site, options, agent);
     running.wait_receipted(100);
-    running.ledger.stop(STOP).unwrap();
     let store = running.site.path("store");
+    // Without it, the copy has nothing to serve until it is cosigned, which it never is.
+    wait_for("a witnessed checkpoint", || store.join("witnessed").exists().then_some(()));
+    running.ledger.stop(STOP).unwrap();
     copy(&store, &beside(&store));
     running.ledger = running.site.start_ledger().unwrap();
     let more = std::fs::File::options().append(true).open(running.site.path("kong.log"));
