@@ -318,12 +318,14 @@ impl Pool {
     }
 
     /// Takes a verified declaration, which this node proposes if it was `brought` here; the oldest makes room. `false`
-    /// if it is here.
+    /// if it is here. One that came from another node may be brought here, too: that node may be gone.
     pub(crate) fn put_declaration(&mut self, declaration: Declaration, brought: bool) -> bool {
         let encoded = Bytes::from(declaration.encode());
         let digest = SealedBatch::digest(&encoded);
-        if self.has(&digest) {
-            return false;
+        if let Some(known) = self.declarations.iter_mut().find(|known| known.digest == digest) {
+            let anew = brought && known.tries.is_none();
+            known.tries = if anew { Some(DECLARATION_TRIES) } else { known.tries };
+            return anew;
         }
         if self.declarations.len() == MAX_DECLARATIONS {
             self.declarations.pop_front();

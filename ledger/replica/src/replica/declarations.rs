@@ -9,7 +9,7 @@ use crate::{
     now::Now,
 };
 use bytes::Bytes;
-use record::{batch::SealedBatch, declaration::Declaration};
+use record::{Hash, batch::SealedBatch, declaration::Declaration};
 
 /// Why this node does not agree to a declaration.
 #[derive(Debug, thiserror::Error)]
@@ -45,23 +45,29 @@ impl Replica {
         Ok(Ok(()))
     }
 
-    pub(super) fn take_declaration(&mut self, from: NodeIndex, bytes: &[u8]) -> bool {
+    /// Takes a declaration that another node took; `false` if it is here, or this node does not agree to it. Then
+    /// blocks that wait for it are refused at once: waiting for the end of the round would help nobody.
+    pub(super) fn take_declaration(
+        &mut self,
+        from: NodeIndex,
+        digest: Hash,
+        bytes: &[u8],
+    ) -> Result<bool, EngineError> {
         let Ok(declaration) = Declaration::decode(bytes) else {
             self.fault(from, "a declaration that cannot be read");
-            return false;
+            return Ok(false);
         };
-        match self.agrees(&declaration) {
-            Ok(()) => self.pool.put_declaration(declaration, false),
-            Err(Disagreement::Objection(Objection::Unsigned)) => {
-                self.fault(from, Objection::Unsigned.to_string());
-                false
-            }
-            Err(problem) => {
-                let (word, problem) = (declaration.matter.word(), problem.to_string());
-                self.event(Event::Disagreed { peer: from, word, problem });
-                false
-            }
+        let Err(problem) = self.agrees(&declaration) else {
+            return Ok(self.pool.put_declaration(declaration, false));
+        };
+        let (word, text) = (declaration.matter.word(), problem.to_string());
+        if matches!(problem, Disagreement::Objection(Objection::Unsigned)) {
+            self.fault(from, text.clone());
+        } else {
+            self.event(Event::Disagreed { peer: from, word, problem: text.clone() });
         }
+        self.refuse_waiting(digest, &text)?;
+        Ok(false)
     }
 
     /// Whether this node agrees to a declaration as things are now.

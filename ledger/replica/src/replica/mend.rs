@@ -45,6 +45,11 @@ impl Replica {
         self.mending.wanted.remove(&height);
     }
 
+    /// Stops looking for blocks up to this one: they were given up.
+    pub(super) fn mend_from(&mut self, height: Height) {
+        self.mending.wanted = self.mending.wanted.split_off(&Height(height.0 + 1));
+    }
+
     /// Asks the next node, if what is looked for did not come.
     pub(super) fn consider_mending(&mut self) {
         let Some(first) = self.mending.wanted.first().copied() else { return };

@@ -58,6 +58,8 @@ enum Refusal {
     Empty,
     #[error("it is larger than blocks may be")]
     TooLarge,
+    #[error("it holds a declaration that this node does not agree to: {0}")]
+    Declaration(String),
     #[error(transparent)]
     Execute(#[from] ExecuteError),
 }
@@ -272,6 +274,22 @@ impl Replica {
         };
         for id in self.candidates.iter().filter_map(waits).collect::<Vec<_>>() {
             self.complete(id, false)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses blocks that wait for a declaration that this node does not agree to.
+    pub(super) fn refuse_waiting(&mut self, digest: Hash, why: &str) -> Result<(), EngineError> {
+        let waits = |(id, candidate): (&Hash, &Candidate)| match candidate {
+            Candidate::Waiting(waiting) => {
+                let named = waiting.header.declarations.contains(&digest);
+                named.then(|| (*id, waiting.from, waiting.rounds.clone()))
+            }
+            _ => None,
+        };
+        let refusal = Refusal::Declaration(why.to_owned());
+        for (id, from, rounds) in self.candidates.iter().filter_map(waits).collect::<Vec<_>>() {
+            self.refuse(from, &rounds, id, &refusal)?;
         }
         Ok(())
     }
