@@ -46,6 +46,13 @@ pub fn message(message: &Message) -> String {
         }
         Message::Block(bytes) => format!("Block, {} bytes", bytes.len()),
         Message::Served => "Served".into(),
+        Message::Pruned(bytes) => format!("Pruned, {} bytes", bytes.len()),
+        Message::FetchBase(digest, offset) => format!("FetchBase {} from {offset}", short(digest)),
+        Message::BasePart { total, offset, part } => {
+            format!("BasePart, {} bytes from {offset} of {total}", part.len())
+        }
+        Message::FetchLeaves(chunk) => format!("FetchLeaves {chunk}"),
+        Message::Leaves { chunk, hashes } => format!("Leaves {chunk}, {} bytes", hashes.len()),
     }
 }
 

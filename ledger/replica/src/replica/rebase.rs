@@ -35,6 +35,8 @@ pub(super) struct Rebase {
     known: Option<Arc<Base>>,
     chunks: BTreeSet<u64>,
     asked: Option<(NodeIndex, Ticks)>,
+    /// How many nodes were asked since anything came.
+    tries: usize,
     /// The node that is asked next is behind this one.
     last: u8,
 }
@@ -153,7 +155,10 @@ impl Replica {
         };
         // An earlier one, that somebody says again, must not stop what is under way.
         let newest = self.rebase.target.unwrap_or_default().max(self.state.height);
-        if prune.height > newest && self.writing.is_none() {
+        // Who was not asked could keep this node from those who have the blocks.
+        let was_asked = |asked: Option<(NodeIndex, Ticks)>| asked.is_some_and(|(it, _)| it == from);
+        let answers = was_asked(self.rebase.asked) || was_asked(self.sync.asked());
+        if answers && prune.height > newest && self.writing.is_none() {
             self.rebase = Rebase {
                 target: Some(prune.height),
                 base: Some(Wanted::new(prune.base)),
@@ -174,6 +179,11 @@ impl Replica {
         if self.rebase.asked.is_some_and(|(_, at)| self.now.ticks.since(at) < self.timing.sync) {
             return;
         }
+        if self.is_rebasing() && self.rebase.tries > 2 * self.members.count() {
+            // Nobody has it who says so: others may have the blocks.
+            self.rebase = Rebase::default();
+            return;
+        }
         let count = self.members.count() as u8;
         let last = self.rebase.last;
         let turn = |index: &NodeIndex| (index.0 + count - 1 - last % count) % count;
@@ -181,6 +191,7 @@ impl Replica {
             self.others().filter(|index| self.peers[usize::from(index.0)].up).min_by_key(turn);
         self.rebase.asked = next.map(|peer| (peer, self.now.ticks));
         if let Some(peer) = next {
+            self.rebase.tries += 1;
             self.rebase.last = peer.0;
             self.send(Some(peer), wanted);
         }
@@ -294,7 +305,7 @@ impl Replica {
 
     /// Asks the same node for what comes next.
     fn ask_on(&mut self, peer: NodeIndex) {
-        self.rebase.asked = None;
+        (self.rebase.asked, self.rebase.tries) = (None, 0);
         self.rebase.last = self.before(peer);
         self.consider_rebase();
     }
