@@ -119,10 +119,12 @@ impl World {
         let shelf = disk.shelf();
         let (rot, kept) = (shelf.rot.clone(), shelf.kept.clone());
         drop(shelf);
+        // The others have only the newest.
+        let newest = process.replica.state().pruned.as_ref().map(|pruned| pruned.prune.base);
         process.replica.mend(rot.blocks.iter().copied().map(Height));
         if let Some(kept) = kept {
             if rot.base {
-                process.replica.want_base(kept.digest);
+                process.replica.want_base(newest.unwrap_or(kept.digest));
             } else if rot.leaves {
                 process.replica.want_chunks(&kept.base, 0..kept.base.chunk_count());
             }
@@ -230,8 +232,13 @@ impl World {
             return Ok(());
         }
         let mut shelf = disk.shelf();
-        let same = shelf.kept.as_ref().is_some_and(|was| was.encoded == kept.encoded);
         shelf.rot.base = false;
+        let height = kept.base.header.height.0;
+        if let Some(state) = shelf.state(height).filter(|_| height > shelf.floor()) {
+            self.checker.gave_up(node, &kept, &state)?;
+            shelf.give_up(kept.clone());
+        }
+        let same = shelf.kept.as_ref().is_some_and(|was| was.encoded == kept.encoded);
         drop(shelf);
         self.tally.one("bases mended");
         if same { Ok(()) } else { violated(format!("MENDED: n{node} has another base")) }

@@ -137,7 +137,7 @@ fn whoever_lies_about_the_base_is_found_and_the_others_help() {
                     .into_iter()
                     .map(|(total, offset, part)| Message::BasePart { total, offset, part })
                     .collect(),
-                    other => vec![other],
+                other => vec![other],
             }),
         );
         println!("{what}: {faults:?}");

@@ -7,6 +7,7 @@ use crate::{
     members::NodeIndex,
     message::{BodyKind, Message},
     now::Now,
+    pool::View,
 };
 use bytes::Bytes;
 use record::{Hash, batch::SealedBatch, declaration::Declaration};
@@ -36,7 +37,7 @@ impl Replica {
         }
         let encoded: Bytes = declaration.encode().into();
         let digest = SealedBatch::digest(&encoded);
-        if !self.pool.put_declaration(declaration, true) {
+        if !self.pool.put_declaration(declaration, View::Brought) {
             return Ok(Err("it waits for a decision already".to_owned()));
         }
         self.mine.push_back((digest, now.ticks));
@@ -45,8 +46,9 @@ impl Replica {
         Ok(Ok(()))
     }
 
-    /// Takes a declaration that another node took; `false` if it is here, or this node does not agree to it. Then
-    /// blocks that wait for it are refused at once: waiting for the end of the round would help nobody.
+    /// Takes a declaration that another node took; `false` if it is here, or cannot be decided on. Then blocks that wait
+    /// for it are refused at once: waiting for the end of the round would help nobody. One that only this node
+    /// objects to is kept, for a block that a quorum prevoted.
     pub(super) fn take_declaration(
         &mut self,
         from: NodeIndex,
@@ -58,16 +60,28 @@ impl Replica {
             return Ok(false);
         };
         let Err(problem) = self.agrees(&declaration) else {
-            return Ok(self.pool.put_declaration(declaration, false));
+            return Ok(self.pool.put_declaration(declaration, View::Agreed));
         };
         let (word, text) = (declaration.matter.word(), problem.to_string());
-        if matches!(problem, Disagreement::Objection(Objection::Unsigned)) {
-            self.fault(from, text.clone());
-        } else {
-            self.event(Event::Disagreed { peer: from, word, problem: text.clone() });
+        match problem {
+            Disagreement::Objection(Objection::Unsigned) => self.fault(from, text.clone()),
+            Disagreement::Objection(Objection::Policy(_)) => {
+                self.event(Event::Disagreed { peer: from, word, problem: text });
+                return Ok(self.pool.put_declaration(declaration, View::Objected));
+            }
+            Disagreement::Ledger(_) => {
+                self.event(Event::Disagreed { peer: from, word, problem: text.clone() });
+            }
         }
         self.refuse_waiting(digest, &text)?;
         Ok(false)
+    }
+
+    /// Why this node objects to one of these declarations, which are all here, if it still does.
+    pub(super) fn objection(&self, digests: &[Hash]) -> Option<String> {
+        let objected = digests.iter().filter(|digest| self.pool.is_objected(digest));
+        let mut found = objected.filter_map(|digest| self.pool.declaration(digest));
+        found.find_map(|(declaration, _)| Some(self.agrees(&declaration).err()?.to_string()))
     }
 
     /// Whether this node agrees to a declaration as things are now.

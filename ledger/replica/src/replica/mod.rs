@@ -75,6 +75,8 @@ pub struct Replica {
     wanted: Option<u32>,
     /// Blocks that were proposed at this height.
     candidates: BTreeMap<Hash, Candidate>,
+    /// Those of them with a declaration that this node objects to.
+    objected: BTreeSet<Hash>,
     /// Those of them that the vote log holds.
     logged: BTreeSet<Hash>,
     /// The vote log has records that are not durable.
@@ -139,6 +141,7 @@ impl Replica {
             remembered: vec![],
             wanted: None,
             candidates: BTreeMap::new(),
+            objected: BTreeSet::new(),
             logged: BTreeSet::new(),
             unsynced: false,
             said: VecDeque::new(),
