@@ -3,7 +3,7 @@
 use crate::{
     cast,
     check::{Verdict, Violation, violated},
-    disk::{Kept, Rot},
+    disk::{Kept, Rot, Shelf},
     drive::LINE,
     node::{Input, Node, placed},
     plan::{Declare, Rotten},
@@ -22,9 +22,9 @@ const DAY_MS: u64 = 86_400_000;
 
 impl Node {
     /// True if its disk has all that was durable, and nothing that was to go.
-    pub fn has_what_it_should(&self) -> bool {
+    pub fn has_what_it_should(&self, shelf: &Shelf) -> bool {
         let Some(process) = &self.process else { return false };
-        let (state, shelf) = (process.replica.state(), self.disk.shelf());
+        let state = process.replica.state();
         let dropped = state.dropped_height().0;
         let lost = shelf.rot.blocks.iter().any(|height| *height > dropped);
         let due = state.pruned.as_ref().is_some_and(|it| it.prune.days >= self.retention);
@@ -139,7 +139,7 @@ impl World {
 
     /// Gives up what was decided to be given up, if it can be done now.
     pub(crate) fn give_up(&mut self, node: usize) -> Verdict {
-        let Node { process, disk, retention, .. } = &self.nodes[node];
+        let Node { process, disk, retention, .. } = &mut self.nodes[node];
         let Some(process) = process else { return Ok(()) };
         let pruned = process.replica.state().pruned.as_ref().map(|pruned| &pruned.prune);
         let Some(prune) = pruned.filter(|prune| prune.days >= *retention) else { return Ok(()) };
@@ -148,7 +148,13 @@ impl World {
             return Ok(());
         }
         let (kept, state) = (shelf.base_of(prune.height.0), shelf.state(prune.height.0));
-        let (Some(kept), Some(state)) = (kept, state) else { return Ok(()) };
+        let (Some(kept), Some(state)) = (kept, state) else {
+            // Nobody may have the blocks any more that it cannot read, but others have the base.
+            let digest = prune.base;
+            drop(shelf);
+            process.replica.want_base(digest);
+            return Ok(());
+        };
         self.checker.gave_up(node, &kept, &state)?;
         shelf.give_up(kept);
         drop(shelf);

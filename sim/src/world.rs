@@ -380,7 +380,7 @@ impl World {
                 && node.published.is_some()
                 && node.published == first.published
                 && node.process.as_ref().is_some_and(|process| !process.blocked)
-                && node.has_what_it_should()
+                && node.has_what_it_should(&node.disk.shelf())
         };
         same(first) && honest.all(same) && self.agents.iter().all(Agent::is_served)
     }
