@@ -21,7 +21,7 @@ static EXAMPLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut cluster = Cluster::new(4, FaultModel::Byzantine);
     let mut builder = cluster.old();
     cluster.give_up(4, &[0]);
-    cluster.aged += 800 * 86_400_000;
+    cluster.aged += 800 * cluster::DAY;
     (0..6).for_each(|_| cluster.fill(&mut builder, 60));
     cluster.base_of(0, 9).encode()
 });

@@ -5,7 +5,7 @@
 #[path = "pruned.rs"]
 mod pruned;
 
-pub use pruned::Came;
+pub use pruned::{Came, DAY};
 
 use bytes::Bytes;
 use logseal_replica::{
