@@ -142,7 +142,8 @@ fn whoever_lies_about_the_base_is_found_and_the_others_help() {
 
 #[test]
 fn whoever_lies_about_leaf_hashes_is_found_and_the_others_help() {
-    let told: [(&str, fn(Bytes) -> Option<Bytes>); 5] = [
+    type Lie = fn(Bytes) -> Option<Bytes>;
+    let told: [(&str, Lie); 5] = [
         ("a flipped bit", |hashes| Some(flipped(&hashes, 40))),
         ("too few", |hashes| Some(hashes.slice(..64))),
         ("half a hash", |hashes| Some(hashes.slice(..hashes.len() - 16))),

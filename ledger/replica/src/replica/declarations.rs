@@ -1,4 +1,5 @@
-//! Declarations: agreed to before they are proposed or voted for, and given up when others do not agree.
+//! Declarations: agreed to before they are proposed or voted for, and given up when others do not agree. What a quorum
+//! prevoted is voted for in spite of an objection, or a few who object could hold the ledger up.
 
 use super::{Event, Objection, Output, Replica};
 use crate::{

@@ -5,6 +5,7 @@
 #[path = "pruned.rs"]
 mod pruned;
 
+#[allow(unused_imports, reason = "each test uses a part of it")]
 pub use pruned::{Came, DAY};
 
 use bytes::Bytes;
