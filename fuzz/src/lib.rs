@@ -25,7 +25,8 @@ pub use agent::{extract, otlp, pipeline, relp, shadow, syslog_frames};
 pub use evidence::{batch, checkpoint, enrolment, entry, note, policy, tlog_proof, vkey};
 pub use outside::{add_checkpoint, follow, monitor_state};
 pub use storage::{
-    base, block, block_header, declaration, equivocation, frame, journal_offsets, journal_scan, message, spool,
+    base, block, block_header, declaration, equivocation, frame, journal_offsets, journal_scan,
+    message, spool,
 };
 
 use record::{AgentName, Origin, UnixSeconds, crypto::SigningKey};

@@ -18,8 +18,8 @@ use record::{
     seal::Seal,
 };
 use replica::{
-    Base, Block, BlockHeader, LedgerState, Message, Params, entries::for_each_entry, execute::replay,
-    vote_log_height,
+    Base, Block, BlockHeader, LedgerState, Message, Params, entries::for_each_entry,
+    execute::replay, vote_log_height,
 };
 
 /// A header is written back as it was read.
