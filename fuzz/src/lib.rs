@@ -27,7 +27,8 @@ pub use evidence::{batch, checkpoint, enrolment, entry, note, policy, tlog_proof
 pub use folders::{export_files, export_manifest, range_proof, snapshot};
 pub use outside::{add_checkpoint, follow, monitor_state};
 pub use storage::{
-    block, block_header, equivocation, frame, journal_offsets, journal_scan, message, spool,
+    base, block, block_header, declaration, equivocation, frame, journal_offsets, journal_scan,
+    message, spool,
 };
 
 use record::{AgentName, Origin, UnixSeconds, crypto::SigningKey};
@@ -39,10 +40,12 @@ pub type Target = fn(&[u8]);
 /// All targets by their names in `Cargo.toml`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("add_checkpoint", add_checkpoint),
+    ("base", base),
     ("batch", batch),
     ("block", block),
     ("block_header", block_header),
     ("checkpoint", checkpoint),
+    ("declaration", declaration),
     ("enrolment", enrolment),
     ("entry", entry),
     ("equivocation", equivocation),

@@ -11,14 +11,15 @@ use link::{
 use record::{
     Hash, UnixMillis,
     batch::{Codec, SealedBatch},
+    declaration::{Declaration, Matter},
     entry::{Enterprise, Entry},
     equivocation::Equivocation,
     merkle::{EntryIndex, leaf_hash},
     seal::Seal,
 };
 use replica::{
-    Block, BlockHeader, LedgerState, Message, Params, entries::for_each_entry, execute::replay,
-    vote_log_height,
+    Base, Block, BlockHeader, LedgerState, Message, Params, entries::for_each_entry,
+    execute::replay, vote_log_height,
 };
 
 /// A header is written back as it was read.
@@ -73,6 +74,40 @@ pub fn equivocation(data: &[u8]) {
     let entry = equivocation.entry(UnixMillis(0), Enterprise::default());
     let parsed = Entry::parse(&entry).expect("it was made well-formed");
     assert_eq!(Equivocation::from_entry(&parsed), Some(equivocation));
+}
+
+/// Declarations are written back as they were read, as bytes and as an entry. What they say of old blocks can be asked
+/// whatever it is.
+pub fn declaration(data: &[u8]) {
+    if let Ok(entry) = Entry::parse(data)
+        && let Some(declaration) = Declaration::from_entry(&entry)
+    {
+        let again = declaration.entry(Enterprise::default());
+        let parsed = Entry::parse(&again).expect("it was made well-formed");
+        assert_eq!(Declaration::from_entry(&parsed), Some(declaration));
+    }
+    let Ok(declaration) = Declaration::decode(data) else { return };
+    assert_eq!(declaration.encode(), data);
+    let _ = Declaration::statement(&origin(), &declaration.matter, declaration.time);
+    if let Matter::Prune(prune) = &declaration.matter {
+        let _ = (prune.count(), prune.minimum_index(), prune.allowed_from(), prune.is_sound());
+    }
+    let entry = declaration.entry(Enterprise::default());
+    let parsed = Entry::parse(&entry).expect("it was made well-formed");
+    assert_eq!(Declaration::from_entry(&parsed), Some(declaration));
+}
+
+/// Bases are written back as they were read, and lead to a ledger. No chunk of leaf hashes makes them panic.
+pub fn base(data: &[u8]) {
+    let Ok(base) = Base::decode(data) else { return };
+    assert_eq!(base.encode(), data);
+    let state = base.state().expect("decoding made sure of it");
+    assert_eq!((state.height, state.tree.size()), (base.header.height, base.header.size));
+    let _ = base.enrolled().count();
+    for chunk in [0, base.chunk_count().saturating_sub(1), base.chunk_count(), u64::MAX] {
+        assert!(!base.has_chunk(chunk, &[]));
+        let _ = base.has_chunk(chunk, &vec![Hash([0; 32]); base.chunk_len(chunk).min(512)]);
+    }
 }
 
 /// Messages between programs are written back as they were read.

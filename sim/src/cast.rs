@@ -1,16 +1,19 @@
 //! Who plays: nodes and agents with their names and keys, the same in every world.
 
+use crate::disk::Shelf;
 use record::{
     AgentName, FaultModel, UnixMillis, UnixSeconds,
     batch::{BatchBuilder, Codec, Sealed},
     crypto::SigningKey,
+    declaration::{Declaration, Matter},
     enrolment::Enrolment,
     entry::{Enterprise, Header, LogElement},
     merkle::Frontier,
     note::{NoteSigner, SignatureType, VerifierKey},
     policy::{Policy, write_policy},
 };
-use replica::{Identity, Member, Members, Params, Vouch};
+use replica::{Identity, LedgerState, Member, Members, Objection, Params, Vouch};
+use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
 
 const LEDGER: &str = "l.example/x";
@@ -65,13 +68,43 @@ pub fn policy(members: &Members) -> Policy {
     Policy::parse(text.as_bytes()).expect("a policy that was just written")
 }
 
-/// Believes every enrolment: operators are not simulated.
-pub struct Trusting;
+/// What an operator's signature looks like here.
+pub const SIGNATURE: &[u8] = &[2];
 
-impl Vouch for Trusting {
+/// Believes every enrolment, and declarations that are signed and fit its node's store.
+pub struct Operators {
+    /// The store.
+    pub shelf: Arc<Mutex<Shelf>>,
+    /// How many days the node keeps entries for.
+    pub retention: u32,
+    /// It agrees to anything.
+    pub lies: bool,
+}
+
+impl Vouch for Operators {
     fn operator_signed(&self, _: &Enrolment) -> bool {
         true
     }
+
+    fn declaration(&self, declaration: &Declaration, _: &LedgerState) -> Result<(), Objection> {
+        if self.lies {
+            return Ok(());
+        }
+        if declaration.signature != SIGNATURE {
+            return Err(Objection::Unsigned);
+        }
+        let Matter::Prune(prune) = &declaration.matter else { return Ok(()) };
+        if prune.days < self.retention {
+            return Err(Objection::Policy("this node keeps entries for longer".into()));
+        }
+        let shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.agrees(prune).map_err(Objection::Policy)
+    }
+}
+
+/// What an operator declares.
+pub fn declaration(matter: Matter, time: UnixSeconds) -> Declaration {
+    Declaration { matter, time, certificate: vec![1], signature: SIGNATURE.to_vec() }
 }
 
 /// An agent's name.

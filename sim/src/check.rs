@@ -1,11 +1,12 @@
 //! What must never happen, looked for after every step.
 
+use crate::{disk::Kept, past::Past};
 use record::{
-    AgentName, Hash, batch::SealedBatch, equivocation::Equivocation, merkle::Frontier,
+    AgentName, Hash, UnixMillis, batch::SealedBatch, equivocation::Equivocation, merkle::Frontier,
     note::SignedNote, policy::Policy,
 };
 use replica::{
-    Event, Executed, Members, Message,
+    Event, Executed, LedgerState, Members, Message,
     forge::{Said, Step, said},
     message::Cosigned,
     verify_certificate,
@@ -24,10 +25,12 @@ pub fn violated<T>(what: impl Into<String>) -> Result<T, Violation> {
     Err(Violation(what.into()))
 }
 
-struct Decided {
-    id: Hash,
-    size: u64,
-    root: Hash,
+/// A block as it was decided.
+pub(crate) struct Decided {
+    pub(crate) id: Hash,
+    pub(crate) time: UnixMillis,
+    pub(crate) size: u64,
+    pub(crate) root: Hash,
 }
 
 /// Where a batch came to stand.
@@ -56,6 +59,7 @@ pub struct Checker {
     receipted: BTreeMap<Hash, Place>,
     /// Who was convicted in the ledger.
     pub convicted: BTreeMap<String, u64>,
+    past: Past,
 }
 
 impl Checker {
@@ -82,6 +86,7 @@ impl Checker {
             believed: BTreeSet::new(),
             receipted: BTreeMap::new(),
             convicted: BTreeMap::new(),
+            past: Past::default(),
         }
     }
 
@@ -157,8 +162,18 @@ impl Checker {
         }
         let (size, root) = (header.size.0, header.root);
         self.roots.insert(size, root);
-        self.chain.push(Decided { id: header.id(), size, root });
-        Ok(())
+        self.chain.push(Decided { id: header.id(), time: header.time, size, root });
+        self.past.declared(executed, &self.chain)
+    }
+
+    /// A node gives up the blocks up to one, behind which the ledger is this.
+    pub fn gave_up(&mut self, node: usize, kept: &Kept, state: &LedgerState) -> Verdict {
+        if self.honest(node) { self.past.gave_up(node, kept, state) } else { Ok(()) }
+    }
+
+    /// A node begins again with a base and these leaf hashes.
+    pub fn rebased(&self, node: usize, kept: &Kept, leaves: &[Hash]) -> Verdict {
+        if self.honest(node) { self.past.rebased(node, kept, leaves, &self.chain) } else { Ok(()) }
     }
 
     fn accused(&self, equivocation: &Equivocation) -> Verdict {
@@ -275,8 +290,9 @@ impl Checker {
 
     /// A stored block must be the decided one, whole.
     pub fn stored<'d>(&self, node: usize, blocks: impl Iterator<Item = &'d Executed>) -> Verdict {
-        for (executed, decided) in blocks.zip(&self.chain) {
+        for executed in blocks {
             let block = &executed.block;
+            let Some(decided) = self.chain.get(block.header.height.0 as usize - 1) else { break };
             let same = block.header.id() == decided.id;
             let mut bodies = block.batches.iter().zip(&block.header.batches);
             if !same || !bodies.all(|(body, named)| SealedBatch::digest(&body.encoded) == *named) {

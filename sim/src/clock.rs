@@ -13,6 +13,8 @@ pub struct Clock {
     pub offset: i64,
     /// Parts per million that it is too fast.
     pub drift: i64,
+    /// By how much the whole world has grown older at once, in milliseconds.
+    pub aged: u64,
 }
 
 impl Clock {
@@ -20,6 +22,7 @@ impl Clock {
     pub fn now(&self, time: u64, begun: u64) -> Now {
         let ticks = self.run(time.saturating_sub(begun)) / 1000;
         let wall = START as i64 + (self.run(time) / 1000) as i64 + self.offset;
+        let wall = wall + self.aged as i64;
         Now { ticks: Ticks(ticks), wall: UnixMillis(wall.max(0) as u64) }
     }
 

@@ -107,6 +107,11 @@ impl World {
                 let enrolment = crate::cast::enrolment(agent, now.wall.seconds());
                 replica.handle_enrolment(now, enrolment).map(drop)
             }
+            Input::Declare(declaration) => {
+                let taken = replica.handle_declaration(now, *declaration);
+                let taken = taken.map_err(|error| failed(node, &error))?;
+                return self.declared(node, taken);
+            }
         };
         done.map_err(|error| failed(node, &error))
     }
@@ -237,6 +242,7 @@ impl World {
         let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
         process.placed.extend(behind(&executed));
         process.replica.handle_durable(now, &executed).map_err(|error| failed(node, &error))?;
+        self.give_up(node)?;
         self.work(node)
     }
 
@@ -245,14 +251,17 @@ impl World {
             Output::Send { to, message } => self.broadcast(node, to, &message, delay),
             Output::Published(head) => self.published(node, head),
             Output::ServeBlocks { to, from } => self.serve(node, to, from.0),
-            // No disk of these worlds loses what was durable.
-            Output::Mended { .. } => Ok(()),
-            Output::Declined { .. }
-            | Output::ServeBase { .. }
-            | Output::ServeLeaves { .. }
-            | Output::Base { .. }
-            | Output::Leaves { .. }
-            | Output::Rebase(_) => Ok(()),
+            Output::Mended { height, bytes } => self.mended(node, height.0, &bytes),
+            Output::Declined { why, .. } => {
+                self.say(format_args!("n{node} declines: {why}"));
+                self.tally.one("declarations declined");
+                Ok(())
+            }
+            Output::ServeBase { to, digest, offset } => self.serve_base(node, to, digest, offset),
+            Output::ServeLeaves { to, chunk } => self.serve_leaves(node, to, chunk),
+            Output::Base { base, encoded, begins } => self.base_came(node, base, encoded, begins),
+            Output::Leaves { chunk, leaves } => self.leaves_came(node, chunk, leaves),
+            Output::Rebase(base) => self.rebase(node, &base),
             Output::Dropped(pending) => {
                 let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
                 if let Some((agent, connection)) = process.waiting.remove(&pending.digest()) {
@@ -300,10 +309,13 @@ impl World {
     }
 
     fn serve(&mut self, node: usize, to: NodeIndex, from: u64) -> Verdict {
+        if self.serve_pruned(node, to, from)? {
+            return self.transmit(node, usize::from(to.0), &Message::Served, 0);
+        }
         let last = self.nodes[node].disk.height().min(from.saturating_add(SERVED.0 - 1));
         let mut sent = 0;
         for height in from.max(1)..=last {
-            let Some(bytes) = self.nodes[node].disk.block(height).cloned() else { break };
+            let Some(bytes) = self.nodes[node].disk.shelf().block(height) else { break };
             if sent > 0 && sent + bytes.len() > SERVED.1 {
                 break;
             }
@@ -322,6 +334,7 @@ impl World {
             Event::Equivocation(_) => self.tally.one("equivocation seen"),
             Event::Refused { .. } => self.tally.one("proposals refused"),
             Event::Fault { .. } => self.tally.one("lies noticed"),
+            Event::Disagreed { .. } => self.tally.one("disagreements on declarations"),
             _ => {}
         }
         Ok(())

@@ -53,6 +53,18 @@ impl World {
                 self.nodes[node].clock.offset += by;
                 Ok(())
             }
+            Fault::Age { days } => {
+                self.grow_older(days);
+                Ok(())
+            }
+            Fault::Declare { node, what } => {
+                self.declare(node, what);
+                Ok(())
+            }
+            Fault::Rot { node, what } => {
+                self.rot(node, what);
+                Ok(())
+            }
             Fault::Agent { agent } => {
                 self.agents[agent].leave(self.time + SECOND / 5);
                 Ok(())
@@ -67,7 +79,7 @@ impl World {
     }
 
     /// The rejoin rule holds as long as those who lie and those who forgot are few enough together.
-    fn may_lose(&self, node: usize) -> bool {
+    pub(crate) fn may_lose(&self, node: usize) -> bool {
         let Node { disk, liar, .. } = &self.nodes[node];
         let already = disk.rejoining || disk.damaged;
         let fits = already || self.forgot_or_lie() < self.members.tolerates();

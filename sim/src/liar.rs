@@ -4,7 +4,11 @@
 use crate::{cast, plan::Lie, rng::Rng};
 use bytes::Bytes;
 use record::{
-    Checkpoint, Hash, UnixMillis, block::Height, cosignature::Cosignature, crypto::SigningKey,
+    Checkpoint, Hash, TreeSize, UnixMillis, UnixSeconds,
+    block::Height,
+    cosignature::Cosignature,
+    crypto::SigningKey,
+    declaration::{Drill, Matter},
 };
 use replica::{
     BlockHeader, Message, Replica,
@@ -24,6 +28,8 @@ pub struct Liar {
     stash: VecDeque<Message>,
     /// The second proposal of the newest round in which there is one, and what it is second to.
     second: Option<(Said, Message)>,
+    /// Decided blocks by which others gave something up.
+    pruned: Vec<Bytes>,
     /// Counts lies that were told.
     pub told: u64,
     /// Votes or proposals that contradict others that were sent to the same node.
@@ -34,7 +40,7 @@ impl Liar {
     /// A node that lies in these ways.
     pub fn new(node: usize, lies: Vec<Lie>) -> Self {
         let (key, stash) = (cast::consensus_key(node), VecDeque::new());
-        Liar { node, lies, key, stash, second: None, told: 0, contradictions: 0 }
+        Liar { node, lies, key, stash, second: None, pruned: vec![], told: 0, contradictions: 0 }
     }
 
     fn does(&self, lie: Lie) -> bool {
@@ -43,6 +49,12 @@ impl Liar {
 
     /// Remembers what others say, to say it again.
     pub fn overhear(&mut self, message: &Message) {
+        if let Message::Pruned(bytes) = message
+            && self.pruned.len() < STASH
+            && !self.pruned.contains(bytes)
+        {
+            self.pruned.push(bytes.clone());
+        }
         if self.does(Lie::Replay) || self.does(Lie::Vote) {
             self.stash.push_back(message.clone());
             if self.stash.len() > STASH {
@@ -101,6 +113,7 @@ impl Liar {
                 }
                 vec![Message::Status(status)]
             }
+            (Lie::Base, _) => self.lie_about_the_past(rng, m),
             (Lie::Silent, _) if rng.permille(950) => vec![],
             (Lie::Cosign, Message::Cosigned(cosigned)) => {
                 let second = self.second_cosignature(cosigned);
@@ -195,6 +208,33 @@ impl Liar {
         }
     }
 
+    /// Something else than what it gave up and keeps of that, or nothing.
+    fn lie_about_the_past(&self, rng: &mut Rng, m: Message) -> Vec<Message> {
+        match &m {
+            Message::BasePart { total, offset, part } if rng.permille(800) => {
+                vec![wrong_part(rng, (*total, *offset), part)]
+            }
+            Message::BasePart { .. } | Message::Leaves { .. } if rng.permille(200) => vec![],
+            Message::Leaves { chunk, hashes } if rng.permille(800) => {
+                let hashes = wrong_bytes(rng, hashes);
+                vec![Message::Leaves { chunk: *chunk, hashes }]
+            }
+            Message::Pruned(bytes) if rng.permille(300) => {
+                vec![Message::Pruned(wrong_bytes(rng, bytes))]
+            }
+            // What gives nothing up, or gave up something else.
+            Message::Block(bytes) if rng.permille(300) => vec![Message::Pruned(bytes.clone())],
+            Message::Served | Message::Pruned(_) | Message::Status(_)
+                if rng.permille(300) && !self.pruned.is_empty() =>
+            {
+                let other = self.pruned[rng.index(self.pruned.len())].clone();
+                vec![Message::Pruned(other), m]
+            }
+            Message::Status(_) if rng.permille(50) => vec![forged(rng), m],
+            _ => vec![m],
+        }
+    }
+
     fn second_cosignature(&self, cosigned: &Cosigned) -> Message {
         let mut other = *cosigned;
         other.root.0[0] ^= 1;
@@ -203,6 +243,51 @@ impl Liar {
         other.signature = Cosignature::sign(identity.cosigner.key(), &text, other.time).signature;
         Message::Cosigned(other)
     }
+}
+
+fn wrong_part(rng: &mut Rng, (total, offset): (u64, u64), part: &Bytes) -> Message {
+    let cut = |len: usize| part.slice(..len.min(part.len()));
+    let (total, offset, part) = match rng.within(0..7) {
+        0 => (total + 1, offset, part.clone()),
+        1 => (u64::MAX, offset, part.clone()),
+        2 => (total, offset, cut(1)),
+        3 => (total, offset, cut(0)),
+        4 => (total, offset + 1, part.clone()),
+        5 => (total / 2, offset, cut(part.len() / 2)),
+        _ => (total, offset, wrong_bytes(rng, part)),
+    };
+    Message::BasePart { total, offset, part }
+}
+
+fn wrong_bytes(rng: &mut Rng, bytes: &Bytes) -> Bytes {
+    let mut wrong = bytes.to_vec();
+    match rng.within(0..4) {
+        0 => wrong.truncate(bytes.len() / 2),
+        1 => wrong.extend_from_slice(&[7; 32]),
+        _ if wrong.is_empty() => {}
+        _ => {
+            let at = rng.index(wrong.len());
+            wrong[at] ^= 1 << rng.within(0..8);
+        }
+    }
+    wrong.into()
+}
+
+/// A declaration that no operator signed.
+fn forged(rng: &mut Rng) -> Message {
+    let drill = Drill {
+        verified: true,
+        snapshot: "forged".into(),
+        size: TreeSize(1),
+        root: Hash([0; 32]),
+        begun: UnixMillis(0),
+        millis: 0,
+        report: Hash([0; 32]),
+    };
+    let time = UnixSeconds(rng.bits() >> 20);
+    let mut declaration = cast::declaration(Matter::Drill(drill), time);
+    declaration.signature = vec![3];
+    Message::Body(BodyKind::Declaration, declaration.encode().into())
 }
 
 fn noise(rng: &mut Rng) -> Message {

@@ -11,6 +11,8 @@
 #![cfg(feature = "byzantine")]
 
 mod agent;
+mod aging;
+mod base;
 mod cast;
 mod check;
 mod clock;
@@ -20,7 +22,9 @@ mod faults;
 mod liar;
 mod net;
 mod node;
+mod past;
 mod plan;
+mod prune;
 mod report;
 mod rng;
 mod serve;

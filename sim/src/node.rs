@@ -1,10 +1,21 @@
 //! A node: its disk and clock, which stay, and its process, which comes and goes.
 
-use crate::{cast, clock::Clock, disk::Disk, liar::Liar};
+use crate::{
+    cast,
+    clock::Clock,
+    disk::{Disk, Kept, Shelf},
+    liar::Liar,
+};
 use bytes::Bytes;
-use record::{Hash, batch::LogState, note::SignedNote};
+use record::{
+    Hash,
+    batch::LogState,
+    declaration::{Declaration, MIN_RETENTION_DAYS},
+    note::SignedNote,
+};
 use replica::{
-    BlankStart, Executed, Head, Members, Message, NodeIndex, Output, Replica, Settings, Timing,
+    BlankStart, Executed, Head, Members, Message, NodeIndex, Output, Placed, Replica, Settings,
+    Timing,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -23,6 +34,8 @@ pub enum Input {
     Submit { agent: usize, connection: u64, encoded: Bytes },
     /// An operator enrols an agent.
     Enrol(usize),
+    /// An operator declares something.
+    Declare(Box<Declaration>),
 }
 
 /// What an agent is told.
@@ -70,6 +83,10 @@ pub struct Process {
     pub spins: u32,
     /// Who it was told is connected.
     pub told_up: BTreeSet<usize>,
+    /// The base that its ledger will begin with.
+    pub fetched: Option<Kept>,
+    /// Leaf hashes that belong to it, by chunk.
+    pub leaves: BTreeMap<u64, Vec<Hash>>,
 }
 
 /// A node.
@@ -92,6 +109,8 @@ pub struct Node {
     pub fail_write: bool,
     /// The newest checkpoint that it published, over all processes.
     pub published: Option<String>,
+    /// How many days it keeps entries for.
+    pub retention: u32,
 }
 
 impl Node {
@@ -107,6 +126,7 @@ impl Node {
             down: 0,
             fail_write: false,
             published: None,
+            retention: MIN_RETENTION_DAYS,
         }
     }
 
@@ -115,13 +135,14 @@ impl Node {
     /// # Errors
     /// What the replica says.
     pub fn start(&mut self, node: usize, members: &Members, time: u64) -> Result<(), String> {
+        let (shelf, lies) = (self.disk.shared(), self.liar.is_some());
         let blank = if self.disk.rejoining { BlankStart::Rejoin } else { BlankStart::Genesis };
         let settings = Settings {
             params: cast::params(),
             members: members.clone(),
             identity: cast::identity(node),
             timing: Timing::default(),
-            vouch: Box::new(cast::Trusting),
+            vouch: Box::new(cast::Operators { shelf, retention: self.retention, lies }),
             blank,
         };
         let (state, votes) = (self.disk.state(), self.disk.recall());
@@ -138,20 +159,32 @@ impl Node {
             writing: None,
             sessions: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            placed: self.disk.blocks().flat_map(behind).collect(),
+            placed: placed(&self.disk.shelf()),
             head: None,
             wake: u64::MAX,
             spins: 0,
             told_up: BTreeSet::new(),
+            fetched: None,
+            leaves: BTreeMap::new(),
         });
         Ok(())
     }
 }
 
+/// The ledger's size behind each batch that agents may ask for again.
+pub fn placed(shelf: &Shelf) -> BTreeMap<Hash, u64> {
+    let kept = shelf.kept.iter().flat_map(|kept| kept.base.agents.values());
+    let newest = kept.flat_map(|log| &log.newest).map(size_behind);
+    newest.chain(shelf.blocks().flat_map(behind)).collect()
+}
+
+fn size_behind(placed: &Placed) -> (Hash, u64) {
+    (placed.digest, placed.first.0 + u64::from(placed.count) + 1)
+}
+
 /// The ledger's size behind each of a block's batches.
 pub fn behind(executed: &Executed) -> impl Iterator<Item = (Hash, u64)> {
-    let placed = executed.placed.iter();
-    placed.map(|placed| (placed.digest, placed.first.0 + u64::from(placed.count) + 1))
+    executed.placed.iter().map(size_behind)
 }
 
 /// A node's number as the replica wants it.

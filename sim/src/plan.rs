@@ -1,7 +1,7 @@
 //! What will go wrong in a world, all of it drawn from the seed before the world begins.
 
 use crate::{net::Weather, rng::Rng};
-use record::FaultModel;
+use record::{FaultModel, declaration::MIN_RETENTION_DAYS};
 use std::collections::BTreeMap;
 
 const SECOND: u64 = 1_000_000;
@@ -31,10 +31,12 @@ pub enum Lie {
     Cosign,
     /// It sends noise.
     Noise,
+    /// It lies about what it gave up and what it keeps of that. Only worlds that grow old have it.
+    Base,
 }
 
 impl Lie {
-    /// All of them.
+    /// All of them, but for those of worlds that grow old.
     pub const ALL: [Lie; 11] = [
         Lie::Vote,
         Lie::Proposal,
@@ -75,6 +77,34 @@ pub enum Fault {
     Jump { node: usize, by: i64 },
     /// An agent starts again.
     Agent { agent: usize },
+    /// All clocks, and the world, are so many days later.
+    Age { days: u64 },
+    /// An operator declares something at a node.
+    Declare { node: usize, what: Declare },
+    /// A disk loses something that was durable.
+    Rot { node: usize, what: Rotten },
+}
+
+/// What an operator declares.
+#[derive(Clone, Copy, Debug)]
+pub enum Declare {
+    /// A drill.
+    Drill,
+    /// Old entries go: so many thousandths of the blocks that may.
+    Prune { permille: u64, days: u32 },
+    /// What no node may agree to.
+    Wrong(u64),
+}
+
+/// What a disk loses.
+#[derive(Clone, Copy, Debug)]
+pub enum Rotten {
+    /// A block: where it stands, in thousandths.
+    Block { permille: u64 },
+    /// The base.
+    Base,
+    /// Leaf hashes.
+    Leaves,
 }
 
 /// A world, before it begins.
@@ -98,6 +128,8 @@ pub struct Plan {
     pub faults: Vec<(u64, Fault)>,
     /// When faults stop.
     pub calm: u64,
+    /// How many days each node keeps entries for.
+    pub retention: Vec<u32>,
 }
 
 impl Plan {
@@ -115,6 +147,7 @@ impl Plan {
             together: rng.pick(&[1, 1, 4, 16]),
             faults: vec![],
             calm: rng.within(15..30) * SECOND,
+            retention: vec![MIN_RETENTION_DAYS; nodes],
         };
         if rng.permille(250) {
             plan.splitter = Some(rng.index(plan.agents));

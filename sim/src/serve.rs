@@ -24,8 +24,8 @@ impl Agent {
 }
 
 impl World {
-    fn wall(&self) -> UnixSeconds {
-        UnixSeconds((START + self.time / 1000) / 1000)
+    pub(crate) fn wall(&self) -> UnixSeconds {
+        UnixSeconds((START + self.aged + self.time / 1000) / 1000)
     }
 
     pub(crate) fn seal(&mut self, agent: usize) -> Verdict {

@@ -46,6 +46,13 @@ pub fn message(message: &Message) -> String {
         }
         Message::Block(bytes) => format!("Block, {} bytes", bytes.len()),
         Message::Served => "Served".into(),
+        Message::Pruned(bytes) => format!("Pruned, {} bytes", bytes.len()),
+        Message::FetchBase(digest, offset) => format!("FetchBase {} from {offset}", short(digest)),
+        Message::BasePart { total, offset, part } => {
+            format!("BasePart, {} bytes from {offset} of {total}", part.len())
+        }
+        Message::FetchLeaves(chunk) => format!("FetchLeaves {chunk}"),
+        Message::Leaves { chunk, hashes } => format!("Leaves {chunk}, {} bytes", hashes.len()),
     }
 }
 
@@ -98,7 +105,13 @@ pub fn node(world: &World, at: usize) -> String {
     let process = node.process.as_ref().map_or("down".into(), |process| {
         let replica = &process.replica;
         let published = process.head.as_ref().map_or(0, |head| head.size.0);
-        format!("h{} published {published} {:?}", replica.state().height.0, replica.standing())
+        let (height, dropped) = (replica.state().height.0, replica.state().dropped_height().0);
+        let shelf = node.disk.shelf();
+        let lacks = match node.has_what_it_should(&shelf) {
+            true => String::new(),
+            false => format!(", from {} of {dropped} on, {:?}", shelf.floor(), shelf.rot),
+        };
+        format!("h{height} published {published} {:?}{lacks}", replica.standing())
     });
     let liar = if node.liar.is_some() { " (liar)" } else { "" };
     format!("n{at}{liar} {process}")

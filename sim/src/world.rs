@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Microseconds in a second.
 pub const SECOND: u64 = 1_000_000;
+/// What the seed of a world's second source of chance differs by.
+const AGING: u64 = 0x6f6c_645f_6c6f_6773;
 /// How long all may take to be well again after faults have stopped.
 pub const RECOVERY: u64 = 30 * SECOND;
 
@@ -57,6 +59,8 @@ pub enum Happening {
     Calm,
     /// Looks whether all is well again.
     Settled,
+    /// A node looks for what its disk lost.
+    Scrub { node: usize, incarnation: u64 },
 }
 
 /// What a world came to.
@@ -84,6 +88,8 @@ pub struct World {
     pub(crate) members: Members,
     pub(crate) rng: Rng,
     pub(crate) time: u64,
+    /// By how many milliseconds the world has grown older at once.
+    pub(crate) aged: u64,
     queue: BTreeMap<(u64, u64), Happening>,
     count: u64,
     pub(crate) nodes: Vec<Node>,
@@ -102,7 +108,10 @@ impl World {
     /// The world of a seed.
     pub fn new(seed: u64, print: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::of(&mut rng);
+        let mut plan = Plan::of(&mut rng);
+        // From a stream of its own: worlds that do not grow old are what they were without it.
+        let mut dice = Rng::new(seed ^ AGING);
+        plan.grow_old(&mut dice);
         let members = cast::members(plan.nodes, plan.model);
         let liars: BTreeSet<usize> = plan.liars.keys().copied().collect();
         let splitter = plan.splitter.map(cast::agent_name);
@@ -115,6 +124,7 @@ impl World {
             members,
             rng,
             time: 0,
+            aged: 0,
             queue: BTreeMap::new(),
             count: 0,
             nodes,
@@ -209,6 +219,10 @@ impl World {
             }
             Happening::Calm => self.calm_down(),
             Happening::Settled => self.settled(),
+            Happening::Scrub { node, incarnation } if self.runs(node, incarnation) => {
+                self.scrub(node)
+            }
+            Happening::Scrub { .. } => Ok(()),
         }
     }
 
@@ -329,13 +343,15 @@ impl World {
             self.say(format_args!("n{node} finds its store damaged"));
             self.nodes[node].disk.wipe();
         }
-        self.checker.stored(node, self.nodes[node].disk.blocks())?;
+        self.checker.stored(node, self.nodes[node].disk.shelf().blocks())?;
         let height = self.nodes[node].disk.height();
         self.say(format_args!("n{node} starts with {height} blocks"));
         if let Err(problem) = self.nodes[node].start(node, &self.members, self.time) {
             return violated(format!("n{node} does not start: {problem}"));
         }
         self.tally.one("starts");
+        self.give_up(node)?;
+        self.scrub_soon(node);
         for peer in (0..self.plan.nodes).filter(|peer| *peer != node) {
             let delay = self.rng.within(1000..100_000);
             self.after(delay, Happening::Connect { a: node, b: peer });
@@ -364,6 +380,7 @@ impl World {
                 && node.published.is_some()
                 && node.published == first.published
                 && node.process.as_ref().is_some_and(|process| !process.blocked)
+                && node.has_what_it_should(&node.disk.shelf())
         };
         same(first) && honest.all(same) && self.agents.iter().all(Agent::is_served)
     }
@@ -389,7 +406,7 @@ impl World {
         }
         for node in 0..self.plan.nodes {
             self.checker.kept(node, self.nodes[node].disk.height())?;
-            self.checker.stored(node, self.nodes[node].disk.blocks())?;
+            self.checker.stored(node, self.nodes[node].disk.shelf().blocks())?;
         }
         let told = self.nodes.iter().filter_map(|node| node.liar.as_ref());
         let (mut lies, mut contradictions) = (0, 0);
@@ -441,8 +458,9 @@ fn first(plan: &Plan, node: usize, rng: &mut Rng) -> Node {
     } else {
         rng.within(0..400) as i64 - 200
     };
-    let clock = Clock { offset, drift: rng.within(0..400) as i64 - 200 };
-    Node::new(clock, lies.map(|lies| Liar::new(node, lies.clone())))
+    let clock = Clock { offset, drift: rng.within(0..400) as i64 - 200, aged: 0 };
+    let retention = plan.retention[node];
+    Node { retention, ..Node::new(clock, lies.map(|lies| Liar::new(node, lies.clone()))) }
 }
 
 /// A violation of what a process itself must keep up.

@@ -129,6 +129,17 @@ pub(crate) struct Picked {
     pub(crate) declarations: Vec<(Declaration, Bytes)>,
 }
 
+/// How a node sees a declaration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// An operator brought it here: this node proposes it.
+    Brought,
+    /// Another node took it, and this one agrees.
+    Agreed,
+    /// Another node took it, and this one objects.
+    Objected,
+}
+
 /// A declaration that waits.
 #[derive(Debug)]
 struct Declared {
@@ -137,6 +148,8 @@ struct Declared {
     encoded: Bytes,
     /// How often this node may still propose it; nothing if another node took it, and proposes it.
     tries: Option<u8>,
+    /// This node objects to it. It is here for a block that enough others agree to.
+    objected: bool,
 }
 
 impl Declared {
@@ -317,20 +330,29 @@ impl Pool {
         true
     }
 
-    /// Takes a verified declaration, which this node proposes if it was `brought` here; the oldest makes room. `false`
-    /// if it is here.
-    pub(crate) fn put_declaration(&mut self, declaration: Declaration, brought: bool) -> bool {
+    /// Takes a verified declaration, which this node proposes if it was brought here; the oldest makes room. `false`
+    /// if it is here. One that came from another node may be brought here, too: that node may be gone.
+    pub(crate) fn put_declaration(&mut self, declaration: Declaration, view: View) -> bool {
+        let (brought, objected) = (view == View::Brought, view == View::Objected);
         let encoded = Bytes::from(declaration.encode());
         let digest = SealedBatch::digest(&encoded);
-        if self.has(&digest) {
-            return false;
+        if let Some(known) = self.declarations.iter_mut().find(|known| known.digest == digest) {
+            let anew = brought && known.tries.is_none();
+            known.objected &= objected;
+            known.tries = if anew { Some(DECLARATION_TRIES) } else { known.tries };
+            return anew;
         }
         if self.declarations.len() == MAX_DECLARATIONS {
             self.declarations.pop_front();
         }
         let tries = brought.then_some(DECLARATION_TRIES);
-        self.declarations.push_back(Declared { digest, declaration, encoded, tries });
+        self.declarations.push_back(Declared { digest, declaration, encoded, tries, objected });
         true
+    }
+
+    /// True if this node objected to it when it came.
+    pub(crate) fn is_objected(&self, digest: &Hash) -> bool {
+        self.declarations.iter().any(|known| known.digest == *digest && known.objected)
     }
 
     /// These were proposed. Others may never agree to them, and must not be asked again and again.

@@ -1,6 +1,8 @@
 //! Several nodes that agree, in memory: the plain cases. The simulator has the others.
 #![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
 
+extern crate logseal_replica as replica;
+
 #[path = "support/cluster.rs"]
 mod cluster;
 

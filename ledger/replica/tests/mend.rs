@@ -1,6 +1,8 @@
 //! Blocks that a node had and cannot read any more come from the others, and only as they were decided.
 #![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
 
+extern crate logseal_replica as replica;
+
 #[path = "support/cluster.rs"]
 mod cluster;
 

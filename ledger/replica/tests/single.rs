@@ -1,6 +1,8 @@
 //! A ledger of one node, driven without a disk: what is decided, replayed and signed.
 #![allow(clippy::unwrap_used, reason = "a test's set-up may fail loudly")]
 
+extern crate logseal_replica as replica;
+
 #[path = "support/cluster.rs"]
 mod cluster;
 

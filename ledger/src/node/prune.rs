@@ -59,7 +59,11 @@ impl Node {
                 Ok(())
             }
             Err(error) if error.is_of_content() => {
-                tracing::error!(%error, "what was decided to be given up cannot be given up yet");
+                tracing::error!(%error, "what stays of old entries is asked of other nodes, since it cannot be made here");
+                // Nobody may have the blocks any more that cannot be read here.
+                let pruned = self.replica.state().pruned.as_ref();
+                let digest = pruned.map(|pruned| pruned.prune.base);
+                digest.into_iter().for_each(|digest| self.replica.want_base(digest));
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -131,7 +135,11 @@ impl Node {
             self.pruning.fetched = Some(kept);
             return Ok(());
         }
-        self.while_full(|node| node.store.keep_base(kept.clone()))?;
+        self.while_full(|node| {
+            node.store.keep_base(kept.clone())?;
+            // It may be there in place of blocks that could not be read.
+            node.store.prune(node.replica.state()).map(drop)
+        })?;
         self.note_mended("base", 1);
         tracing::info!("what is kept of pruned blocks is there again, from another node");
         Ok(())

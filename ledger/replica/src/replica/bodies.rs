@@ -41,7 +41,7 @@ impl Replica {
             BodyKind::Batch => self.take_batch(from, digest, bytes),
             BodyKind::Enrolment => self.take_enrolment(from, &bytes),
             BodyKind::Equivocation => self.take_equivocation(from, &bytes),
-            BodyKind::Declaration => self.take_declaration(from, &bytes),
+            BodyKind::Declaration => self.take_declaration(from, digest, &bytes)?,
         };
         if taken {
             self.body_arrived(digest)?;

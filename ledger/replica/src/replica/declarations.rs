@@ -1,4 +1,5 @@
-//! Declarations: agreed to before they are proposed or voted for, and given up when others do not agree.
+//! Declarations: agreed to before they are proposed or voted for, and given up when others do not agree. What a quorum
+//! prevoted is voted for in spite of an objection, or a few who object could hold the ledger up.
 
 use super::{Event, Objection, Output, Replica};
 use crate::{
@@ -7,9 +8,10 @@ use crate::{
     members::NodeIndex,
     message::{BodyKind, Message},
     now::Now,
+    pool::View,
 };
 use bytes::Bytes;
-use record::{batch::SealedBatch, declaration::Declaration};
+use record::{Hash, batch::SealedBatch, declaration::Declaration};
 
 /// Why this node does not agree to a declaration.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +38,7 @@ impl Replica {
         }
         let encoded: Bytes = declaration.encode().into();
         let digest = SealedBatch::digest(&encoded);
-        if !self.pool.put_declaration(declaration, true) {
+        if !self.pool.put_declaration(declaration, View::Brought) {
             return Ok(Err("it waits for a decision already".to_owned()));
         }
         self.mine.push_back((digest, now.ticks));
@@ -45,23 +47,42 @@ impl Replica {
         Ok(Ok(()))
     }
 
-    pub(super) fn take_declaration(&mut self, from: NodeIndex, bytes: &[u8]) -> bool {
+    /// Takes a declaration that another node took; `false` if it is here, or cannot be decided on. Then blocks that wait
+    /// for it are refused at once: waiting for the end of the round would help nobody. One that only this node
+    /// objects to is kept, for a block that a quorum prevoted.
+    pub(super) fn take_declaration(
+        &mut self,
+        from: NodeIndex,
+        digest: Hash,
+        bytes: &[u8],
+    ) -> Result<bool, EngineError> {
         let Ok(declaration) = Declaration::decode(bytes) else {
             self.fault(from, "a declaration that cannot be read");
-            return false;
+            return Ok(false);
         };
-        match self.agrees(&declaration) {
-            Ok(()) => self.pool.put_declaration(declaration, false),
-            Err(Disagreement::Objection(Objection::Unsigned)) => {
-                self.fault(from, Objection::Unsigned.to_string());
-                false
+        let Err(problem) = self.agrees(&declaration) else {
+            return Ok(self.pool.put_declaration(declaration, View::Agreed));
+        };
+        let (word, text) = (declaration.matter.word(), problem.to_string());
+        match problem {
+            Disagreement::Objection(Objection::Unsigned) => self.fault(from, text.clone()),
+            Disagreement::Objection(Objection::Policy(_)) => {
+                self.event(Event::Disagreed { peer: from, word, problem: text });
+                return Ok(self.pool.put_declaration(declaration, View::Objected));
             }
-            Err(problem) => {
-                let (word, problem) = (declaration.matter.word(), problem.to_string());
-                self.event(Event::Disagreed { peer: from, word, problem });
-                false
+            Disagreement::Ledger(_) => {
+                self.event(Event::Disagreed { peer: from, word, problem: text.clone() });
             }
         }
+        self.refuse_waiting(digest, &text)?;
+        Ok(false)
+    }
+
+    /// Why this node objects to one of these declarations, which are all here, if it still does.
+    pub(super) fn objection(&self, digests: &[Hash]) -> Option<String> {
+        let objected = digests.iter().filter(|digest| self.pool.is_objected(digest));
+        let mut found = objected.filter_map(|digest| self.pool.declaration(digest));
+        found.find_map(|(declaration, _)| Some(self.agrees(&declaration).err()?.to_string()))
     }
 
     /// Whether this node agrees to a declaration as things are now.

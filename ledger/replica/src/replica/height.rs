@@ -228,6 +228,7 @@ impl Replica {
         self.engine.abandon();
         self.timers.clear();
         self.candidates.clear();
+        self.objected.clear();
         self.logged.clear();
         self.remembered.clear();
         self.wanted = None;

@@ -29,8 +29,8 @@ impl Replica {
     /// Looks for these blocks, which this node had, with the others; each that is found is an
     /// [`Output::Mended`]. Answers how many are looked for; ask again for what did not fit.
     pub fn mend(&mut self, heights: impl IntoIterator<Item = Height>) -> usize {
-        let (tip, dropped) = (self.state.height, self.state.dropped_height());
-        let new = heights.into_iter().filter(|height| *height > dropped && *height <= tip);
+        let tip = self.state.height;
+        let new = heights.into_iter().filter(|height| height.0 > 0 && *height <= tip);
         for height in new {
             if self.mending.wanted.len() >= MAX_WANTED {
                 break;
@@ -43,6 +43,11 @@ impl Replica {
     /// Stops looking for blocks that are there again, or whose place is filled otherwise.
     pub fn mended(&mut self, height: Height) {
         self.mending.wanted.remove(&height);
+    }
+
+    /// Stops looking for blocks up to this one: they were given up.
+    pub(super) fn mend_from(&mut self, height: Height) {
+        self.mending.wanted = self.mending.wanted.split_off(&Height(height.0 + 1));
     }
 
     /// Asks the next node, if what is looked for did not come.

@@ -75,6 +75,8 @@ pub struct Replica {
     wanted: Option<u32>,
     /// Blocks that were proposed at this height.
     candidates: BTreeMap<Hash, Candidate>,
+    /// Those of them with a declaration that this node objects to.
+    objected: BTreeSet<Hash>,
     /// Those of them that the vote log holds.
     logged: BTreeSet<Hash>,
     /// The vote log has records that are not durable.
@@ -139,6 +141,7 @@ impl Replica {
             remembered: vec![],
             wanted: None,
             candidates: BTreeMap::new(),
+            objected: BTreeSet::new(),
             logged: BTreeSet::new(),
             unsynced: false,
             said: VecDeque::new(),
@@ -375,11 +378,9 @@ impl Replica {
         self.pool.forget_convicted(&executed.convicted);
         let committed: BTreeSet<&Hash> = header.digests().collect();
         self.mine.retain(|(digest, _)| !committed.contains(digest));
-        for dropped in self.pool.settle(&executed.agents) {
-            self.mine.retain(|(digest, _)| *digest != dropped.digest());
-            self.out.push_back(Output::Dropped(Box::new(dropped)));
-        }
+        self.drop_unfit(&executed.agents);
         self.drop_declarations();
+        self.outgrow_rebase();
         self.end_height();
         self.cosign();
         self.retry_loose()?;
@@ -402,8 +403,19 @@ impl Replica {
         self.peers[usize::from(index.0)].view(self.now, self.state.height)
     }
 
+    /// Drops batches that do not fit the logs that these agents have now.
+    fn drop_unfit(&mut self, agents: &BTreeMap<AgentName, LogState>) {
+        for dropped in self.pool.settle(agents) {
+            self.mine.retain(|(digest, _)| *digest != dropped.digest());
+            self.out.push_back(Output::Dropped(Box::new(dropped)));
+        }
+    }
+
     /// Starts what can be started now.
     fn go_on(&mut self) -> Result<(), EngineError> {
+        if self.complete_rebase() {
+            return Ok(());
+        }
         if !self.is_rebasing() {
             self.consider_sync();
         }

@@ -58,6 +58,8 @@ enum Refusal {
     Empty,
     #[error("it is larger than blocks may be")]
     TooLarge,
+    #[error("it holds a declaration that this node does not agree to: {0}")]
+    Declaration(String),
     #[error(transparent)]
     Execute(#[from] ExecuteError),
 }
@@ -103,7 +105,10 @@ impl Replica {
         let height = self.engine.height();
         let known = self.candidates.get_mut(&id);
         match known {
-            Some(Candidate::Ready(_)) => return self.judge(rounds, id, true),
+            Some(Candidate::Ready(_)) => {
+                let valid = rounds.1.is_some() || !self.objected.contains(&id);
+                return self.judge(rounds, id, valid);
+            }
             Some(Candidate::Waiting(waiting)) => {
                 waiting.rounds.push(rounds);
                 waiting.from = from;
@@ -195,16 +200,23 @@ impl Replica {
         let Some(Candidate::Waiting(waiting)) = self.candidates.remove(&id) else {
             return Ok(());
         };
-        match self.execute(&waiting.header, named) {
-            Ok(executed) => {
-                self.candidates.insert(id, Candidate::Ready(Box::new(executed)));
-                for rounds in waiting.rounds {
-                    self.judge(rounds, id, true)?;
-                }
-                Ok(())
-            }
-            Err(refusal) => self.refuse(waiting.from, &waiting.rounds, id, &refusal),
+        let executed = match self.execute(&waiting.header, named) {
+            Ok(executed) => executed,
+            Err(refusal) => return self.refuse(waiting.from, &waiting.rounds, id, &refusal),
+        };
+        let objection = self.objection(&executed.block.header.declarations);
+        self.candidates.insert(id, Candidate::Ready(Box::new(executed)));
+        if let Some(why) = &objection {
+            self.objected.insert(id);
+            let problem = Refusal::Declaration(why.clone()).to_string();
+            self.event(Event::Refused { peer: waiting.from, problem });
         }
+        // What a quorum prevoted before binds this node whatever it thinks of it: who is locked on it votes for
+        // nothing else, and a few who object could hold the ledger up for ever.
+        for rounds in waiting.rounds {
+            self.judge(rounds, id, rounds.1.is_some() || objection.is_none())?;
+        }
+        Ok(())
     }
 
     fn execute(&mut self, header: &BlockHeader, named: Named) -> Result<Executed, Refusal> {
@@ -272,6 +284,22 @@ impl Replica {
         };
         for id in self.candidates.iter().filter_map(waits).collect::<Vec<_>>() {
             self.complete(id, false)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses blocks that wait for a declaration that this node does not agree to.
+    pub(super) fn refuse_waiting(&mut self, digest: Hash, why: &str) -> Result<(), EngineError> {
+        let waits = |(id, candidate): (&Hash, &Candidate)| match candidate {
+            Candidate::Waiting(waiting) => {
+                let named = waiting.header.declarations.contains(&digest);
+                named.then(|| (*id, waiting.from, waiting.rounds.clone()))
+            }
+            _ => None,
+        };
+        let refusal = Refusal::Declaration(why.to_owned());
+        for (id, from, rounds) in self.candidates.iter().filter_map(waits).collect::<Vec<_>>() {
+            self.refuse(from, &rounds, id, &refusal)?;
         }
         Ok(())
     }

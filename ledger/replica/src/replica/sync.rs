@@ -24,6 +24,11 @@ pub(super) struct Sync {
 }
 
 impl Sync {
+    /// Who was asked, and when it last sent a block.
+    pub(super) fn asked(&self) -> Option<(NodeIndex, Ticks)> {
+        self.asked
+    }
+
     /// A block was decided whose bodies are not here.
     pub(super) fn urge(&mut self) {
         self.urgent = true;

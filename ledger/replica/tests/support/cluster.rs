@@ -2,24 +2,34 @@
 //! them off: what the driver does, without a disk.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+#[path = "pruned.rs"]
+mod pruned;
+
+#[allow(unused_imports, reason = "each test uses a part of it")]
+pub use pruned::{Came, DAY};
+
 use bytes::Bytes;
 use logseal_replica::{
-    BlankStart, Block, Event, Executed, Head, Identity, LedgerState, Member, Members, Message,
-    NodeIndex, Now, Output, Params, Pending, PoolError, Replica, Settings, Standing, Ticks, Timing,
-    Vouch,
+    Base, BlankStart, Block, Event, Executed, Head, Identity, LedgerState, Member, Members,
+    Message, NodeIndex, Now, Objection, Output, Params, Pending, PoolError, Replica, Settings,
+    Standing, Ticks, Timing, Vouch,
 };
 use record::{
-    AgentName, FaultModel, UnixMillis, UnixSeconds,
+    AgentName, FaultModel, Hash, UnixMillis, UnixSeconds,
     batch::{BatchBuilder, Codec},
     block::Height,
     crypto::SigningKey,
+    declaration::Declaration,
     enrolment::Enrolment,
     entry::{Enterprise, Header, LogElement},
     note::{NoteSigner, SignatureType, VerifierKey},
     policy::{Policy, write_policy},
     seal::SealEntry,
 };
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex},
+};
 use zeroize::Zeroizing;
 
 pub fn key(seed: u8) -> SigningKey {
@@ -34,13 +44,38 @@ pub fn agent() -> AgentName {
     "gw01".parse().unwrap()
 }
 
-/// Believes every enrolment.
-pub struct Trusting;
+/// What an operator's signature looks like here.
+pub const SIGNATURE: &[u8] = &[2];
 
-impl Vouch for Trusting {
+/// Believes every enrolment, and signed declarations as long as its node does not object.
+struct Operators(u8, Arc<Mutex<BTreeSet<u8>>>);
+
+impl Vouch for Operators {
     fn operator_signed(&self, _: &Enrolment) -> bool {
         true
     }
+
+    fn declaration(&self, declaration: &Declaration, _: &LedgerState) -> Result<(), Objection> {
+        if declaration.signature != SIGNATURE {
+            return Err(Objection::Unsigned);
+        }
+        match self.1.lock().unwrap().contains(&self.0) {
+            true => Err(Objection::Policy("this node objects".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What the network makes of a message: from, to, message.
+pub type Twist = Box<dyn FnMut(u8, u8, Message) -> Vec<Message>>;
+
+/// What a node keeps of blocks that it gave up.
+#[derive(Clone)]
+pub struct Gone {
+    pub base: Arc<Base>,
+    pub encoded: Bytes,
+    /// The block by which they were given up, if it is not among the node's own yet.
+    pub by: Bytes,
 }
 
 fn identity(node: u8) -> Identity {
@@ -87,6 +122,18 @@ pub struct Cluster {
     pub now: u64,
     /// Nodes that hear and say nothing.
     pub dead: BTreeSet<u8>,
+    /// By how much the wall clocks are ahead, in milliseconds.
+    pub aged: u64,
+    /// Nodes that agree to no declaration.
+    pub objecting: Arc<Mutex<BTreeSet<u8>>>,
+    pub declined: Vec<(u8, Hash, String)>,
+    /// What is kept of blocks that are not in `blocks` any more.
+    pub gone: Vec<Option<Gone>>,
+    /// Each node's leaf hashes.
+    pub leaves: Vec<Vec<Hash>>,
+    /// Bases and chunks that came, and whether a ledger is to begin with them.
+    pub came: Vec<(u8, Came)>,
+    pub twist: Option<Twist>,
     timing: Timing,
 }
 
@@ -105,6 +152,13 @@ impl Cluster {
             queue: VecDeque::new(),
             now: START,
             dead: BTreeSet::new(),
+            aged: 0,
+            objecting: Arc::default(),
+            declined: vec![],
+            gone: vec![None; usize::from(count)],
+            leaves: vec![vec![]; usize::from(count)],
+            came: vec![],
+            twist: None,
             timing: Timing::default(),
             members,
         };
@@ -117,7 +171,7 @@ impl Cluster {
     }
 
     pub fn time(&self) -> Now {
-        Now { ticks: Ticks(self.now), wall: UnixMillis(self.now) }
+        Now { ticks: Ticks(self.now), wall: UnixMillis(self.now + self.aged) }
     }
 
     pub fn replica(
@@ -132,7 +186,7 @@ impl Cluster {
             members: self.members.clone(),
             identity: identity(node),
             timing: self.timing,
-            vouch: Box::new(Trusting),
+            vouch: Box::new(Operators(node, Arc::clone(&self.objecting))),
             blank,
         };
         Replica::new(settings, state, vote_log, consensus_key(node), self.time()).unwrap()
@@ -164,9 +218,10 @@ impl Cluster {
         if blank == BlankStart::Rejoin {
             self.blocks[at].clear();
             self.vote_logs[at].clear();
+            self.leaves[at].clear();
+            self.gone[at] = None;
         }
-        let mut state = LedgerState::genesis();
-        self.blocks[at].iter().for_each(|executed| executed.apply(&mut state));
+        let state = self.state(node);
         self.nodes[at] = self.replica(node, state, &self.vote_logs[at], blank);
         self.dead.remove(&node);
         let now = self.time();
@@ -177,6 +232,15 @@ impl Cluster {
             }
         }
         self.settle();
+    }
+
+    /// The ledger as a node's store has it.
+    pub fn state(&self, node: u8) -> LedgerState {
+        let at = usize::from(node);
+        let gone = self.gone[at].as_ref().map(|gone| gone.base.state().unwrap());
+        let mut state = gone.unwrap_or_else(LedgerState::genesis);
+        self.blocks[at].iter().for_each(|executed| executed.apply(&mut state));
+        state
     }
 
     /// Delivers everything that is under way.
@@ -191,10 +255,16 @@ impl Cluster {
             if self.dead.contains(&to) || self.dead.contains(&from) {
                 continue;
             }
-            // Through its bytes, as on a wire.
-            let message = Message::decode(&message.encode().into()).unwrap();
-            let now = self.time();
-            self.nodes[usize::from(to)].handle_message(now, NodeIndex(from), message).unwrap();
+            let told = match &mut self.twist {
+                Some(twist) => twist(from, to, message),
+                None => vec![message],
+            };
+            for message in told {
+                // Through its bytes, as on a wire.
+                let message = Message::decode(&message.encode().into()).unwrap();
+                let now = self.time();
+                self.nodes[usize::from(to)].handle_message(now, NodeIndex(from), message).unwrap();
+            }
         }
     }
 
@@ -240,25 +310,36 @@ impl Cluster {
                     let bytes = executed.block.encode_parts().concat();
                     assert_eq!(Block::decode(&bytes).unwrap(), executed.block);
                     let now = self.time();
+                    self.leaves[at].extend_from_slice(executed.tree.leaves());
                     self.nodes[at].handle_durable(now, &executed).unwrap();
                     self.blocks[at].push(*executed);
                 }
                 Output::Published(head) => self.heads[at] = Some(head),
                 Output::ServeBlocks { to, from } => {
-                    let from = from.0 as usize - 1;
+                    if self.serve_pruned(node, to.0, from) {
+                        self.queue.push_back((node, to.0, Message::Served));
+                        continue;
+                    }
+                    let from = (from.0 - self.floor(node)) as usize - 1;
                     for executed in self.blocks[at].iter().skip(from).take(8) {
                         let bytes = executed.block.encode_parts().concat().into();
                         self.queue.push_back((node, to.0, Message::Block(bytes)));
                     }
                     self.queue.push_back((node, to.0, Message::Served));
                 }
-                Output::Dropped(_)
-                | Output::Declined { .. }
-                | Output::ServeBase { .. }
-                | Output::ServeLeaves { .. }
-                | Output::Base { .. }
-                | Output::Leaves { .. }
-                | Output::Rebase(_) => {}
+                Output::Dropped(_) => {}
+                Output::Declined { digest, why } => self.declined.push((node, digest, why)),
+                Output::ServeBase { to, digest, offset } => {
+                    self.serve_base(node, to.0, digest, offset);
+                }
+                Output::ServeLeaves { to, chunk } => self.serve_leaves(node, to.0, chunk),
+                Output::Base { base, encoded, begins } => {
+                    self.came.push((node, Came::Base(base, encoded, begins)));
+                }
+                Output::Leaves { chunk, leaves } => {
+                    self.came.push((node, Came::Leaves(chunk, leaves)));
+                }
+                Output::Rebase(base) => self.rebase(node, &base),
                 Output::Mended { height, bytes } => self.mended.push((node, height, bytes)),
                 Output::Event(event) => self.events.push((node, event)),
             }
@@ -347,11 +428,10 @@ impl Cluster {
 
     /// All nodes that live have the same blocks, and nobody was accused.
     pub fn assert_agreed(&self) {
-        let longest = self.blocks.iter().max_by_key(|blocks| blocks.len()).unwrap();
-        for blocks in &self.blocks {
-            for (a, b) in blocks.iter().zip(longest) {
-                assert_eq!(a.block.header, b.block.header);
-            }
+        let mut decided = BTreeMap::new();
+        for executed in self.blocks.iter().flatten() {
+            let header = &executed.block.header;
+            assert_eq!(decided.entry(header.height).or_insert(header), &header);
         }
         let faults: Vec<_> =
             self.events.iter().filter(|(_, e)| matches!(e, Event::Fault { .. })).collect();
