@@ -249,10 +249,15 @@ impl Journal {
         self.sync()?;
         if seq.0 > self.next {
             assert!(seq.0 < MAX_SEQ, "2^63 records were skipped");
+            let before = (self.next, self.durable);
             (self.next, self.durable) = (seq.0, seq.0);
             self.shared.index_mut().durable = seq.0;
-            let begun = self.begin_empty_segment();
-            self.judge(begun)?;
+            if let Err(error) = self.begin_empty_segment() {
+                // A full disk is tried again, from where the journal was.
+                (self.next, self.durable) = before;
+                self.shared.index_mut().durable = before.1;
+                return self.judge(Err(error));
+            }
         }
         self.release(seq)
     }

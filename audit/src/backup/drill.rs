@@ -56,7 +56,7 @@ pub struct DrillArgs {
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
     /// Declare the result in the ledger, as an operator: a client configuration file, such as operator.toml
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "from")]
     submit: Option<PathBuf>,
 }
 
@@ -128,11 +128,31 @@ pub fn run(args: DrillArgs) -> Result<Outcome, Failure> {
     if let Some(path) = &args.report {
         write_report(path, &text, args.cert.as_deref().zip(args.key.as_deref()))?;
     }
+    let mut answer = finish(report, outcome.is_ok());
     if let Some(config) = &args.submit {
-        let drill = drill(begun, &text, outcome.as_ref().ok().map(|(snapshot, _)| snapshot))?;
-        report["declared"] = submit(config, drill)?.into();
+        let snapshot = outcome.as_ref().ok().map(|(snapshot, _)| snapshot);
+        let declared =
+            drill(begun, &text, snapshot).and_then(|drill| submit(config, drill, snapshot));
+        note_declared(&mut answer, declared);
     }
-    Ok(finish(report, outcome.is_ok()))
+    Ok(answer)
+}
+
+/// Says what became of the declaration; the result of the drill stands whatever did.
+fn note_declared(answer: &mut Outcome, declared: Result<u64, Failure>) {
+    match declared {
+        Ok(index) => {
+            answer.json["declared"] = index.into();
+            answer.text += &format!("declared        entry {index}\n");
+        }
+        Err(failure) => {
+            answer.text += &format!("NOT DECLARED    {}\n", failure.0);
+            answer.json["not_declared"] = failure.0.into();
+            if answer.code == service::exit::OK {
+                answer.code = service::exit::USAGE;
+            }
+        }
+    }
 }
 
 /// What is declared of a drill.
@@ -162,14 +182,22 @@ fn digest(report: &str) -> Hash {
     Hash(sha256(&[report.as_bytes()]))
 }
 
-/// Has the ledger decide on it; answers with the ledger index of the declaration.
-fn submit(config: &Path, drill: Drill) -> Result<u64, Failure> {
+/// Has the ledger of the snapshot decide on it; answers with the ledger index of the declaration.
+fn submit(config: &Path, drill: Drill, snapshot: Option<&Snapshot>) -> Result<u64, Failure> {
     let client = ClientArgs::from_file(config).resolve()?;
     let signer = Signer::of(&client)?;
     block_on(async {
         // Who can be reached takes it; the greeting is all that is asked before.
         let ask = async |connection: &mut Connection| connection.ask(&ToNode::Ping).await;
         let (_, mut connection) = client.first(&[Role::Operator], ask).await?;
+        let here = &connection.welcome.origin;
+        if let Some(other) = snapshot.filter(|snapshot| snapshot.ledger != *here) {
+            return Err(Failure(format!(
+                "the snapshot is of the ledger {}, and {} names nodes of {here}",
+                other.ledger,
+                config.display()
+            )));
+        }
         signer.declare(&mut connection, Matter::Drill(drill)).await
     })
 }
@@ -212,7 +240,10 @@ fn check_report(path: &Path) -> Result<Outcome, Failure> {
     let decoded = |name: &str| text(name).and_then(|text| BASE64.decode(text).ok());
     let (Some(certificate), Some(signature)) = (decoded("certificate"), decoded("signature"))
     else {
-        return Err(named("it is not signed"));
+        let digest = digest(report);
+        return Err(named(&format!(
+            "it is not signed; as a declaration in the ledger would name it: {digest}"
+        )));
     };
     let message = format!("{DOMAIN}{report}");
     let holds = statement::verifies(&certificate, message.as_bytes(), &signature);

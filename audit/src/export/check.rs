@@ -344,6 +344,11 @@ impl Walk {
     }
 }
 
+/// True if only whoever made the export says that entries in front of it were given up.
+fn unproven_begin(manifest: &Manifest) -> bool {
+    manifest.given_up.as_ref().is_some_and(|given_up| given_up.declared.is_none())
+}
+
 fn holds(manifest: &Manifest, verified: &VerifiedCheckpoint, own_policy: bool) -> Outcome {
     let checkpoint = verified.checkpoint();
     let written: u64 = manifest.files.iter().map(|file| file.entries).sum();
@@ -355,7 +360,10 @@ fn holds(manifest: &Manifest, verified: &VerifiedCheckpoint, own_policy: bool) -
     if manifest.from.is_some() || manifest.to.is_some() {
         let from = manifest.from.as_deref().unwrap_or("the beginning");
         let to = manifest.to.as_deref().unwrap_or("the end");
-        text += &format!("times    every block from {from} on and before {to}\n");
+        text += &match unproven_begin(manifest) {
+            false => format!("times    every block from {from} on and before {to}\n"),
+            true => format!("times    before {to}; NOT PROVEN: every block from {from} on\n"),
+        };
     }
     text += &manifest.given_up.as_ref().map(GivenUp::told).unwrap_or_default();
     for (agent, numbers) in &manifest.records {
@@ -366,6 +374,9 @@ fn holds(manifest: &Manifest, verified: &VerifiedCheckpoint, own_policy: bool) -
         text += &format!("cosigned {} by {}\n", witnessed.time, witnessed.witness);
     }
     text += match (manifest.is_filtered(), manifest.sources.is_empty()) {
+        (false, _) if unproven_begin(manifest) => {
+            "complete NOT PROVEN: nothing of the range is left out, but what was asked for may begin earlier\n"
+        }
         (false, _) => "complete nothing of the range is left out\n",
         (true, true) => {
             "complete the named agents' records have no gaps between first and last; what else \
@@ -385,7 +396,7 @@ fn holds(manifest: &Manifest, verified: &VerifiedCheckpoint, own_policy: bool) -
         "first": manifest.first,
         "end": manifest.end,
         "written": written,
-        "complete": !manifest.is_filtered(),
+        "complete": !manifest.is_filtered() && !unproven_begin(manifest),
         "given_up": manifest.given_up,
         "size": checkpoint.size.0,
         "root": checkpoint.root.to_string(),

@@ -23,6 +23,8 @@ pub enum Word {
     BadSeal,
     /// An entry that cannot be, or that the checkpoint was not signed for.
     BadEntry,
+    /// A node shows checkpoints, and does not give what they are over.
+    Withheld,
     /// Entries were given up before their time.
     EarlyPrune,
     /// Entries were given up, and no declaration names what was kept of them.
@@ -45,6 +47,7 @@ impl Word {
             Word::BadEntry => Flaw::BadEntry.as_str(),
             Word::EarlyPrune => Flaw::EarlyPrune.as_str(),
             Word::UndeclaredPrune => "undeclared-prune",
+            Word::Withheld => "withheld",
             Word::BadCheckpoint => "bad-checkpoint",
             Word::Unreachable => "unreachable",
         }

@@ -91,7 +91,8 @@ impl Monitor {
             self.is_beginning(shown, known, guide).await?.into()
         };
         if verdict == Verdict::Right {
-            for word in [Word::Fork, Word::BadEntry, Word::Gap] {
+            self.nodes[shown.node].unread = None;
+            for word in [Word::Fork, Word::BadEntry, Word::Gap, Word::Withheld] {
                 self.clear(word, Some(shown.node));
             }
             let address = self.nodes[shown.node].address.clone();
@@ -193,7 +194,8 @@ impl Monitor {
                 let problem = format!("it does not serve what it signed for: {problem}");
                 self.raise(Word::BadEntry, Some(node), problem, &[]).await
             }
-            _ => self.not_shown(node, error).await,
+            _ if self.settings.once => self.not_shown(node, error).await,
+            _ => self.withheld(node, error).await,
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Node {
     tiles: Option<Tiles>,
     /// Since when it has not answered.
     silent: Option<Instant>,
+    /// Since when it has not given what its checkpoints are over.
+    pub(super) unread: Option<Instant>,
     /// How far it was read behind its base, as long as nothing declares that.
     pub(super) behind: Option<Box<Reading>>,
     /// Since when all was read that its checkpoint is over, and did not declare it.
@@ -28,7 +30,7 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(address: String) -> Self {
-        Node { address, tiles: None, silent: None, behind: None, undeclared: None }
+        Node { address, tiles: None, silent: None, unread: None, behind: None, undeclared: None }
     }
 
     /// Does something with the node, over the connection that is there or a new one.
@@ -108,9 +110,26 @@ impl Monitor {
         }
         let since = *self.nodes[node].silent.get_or_insert_with(Instant::now);
         if self.settings.once || since.elapsed() >= self.settings.patience {
-            let problem = format!("it gives no checkpoint: {error}");
+            let problem = format!("it does not answer as it should: {error}");
             self.raise(Word::Unreachable, Some(node), problem, &[]).await?;
         }
         Ok(())
+    }
+
+    /// A node shows checkpoints, and does not give what they are over. For a while that happens to everybody; for
+    /// longer it is how a node would keep us from seeing.
+    pub(super) async fn withheld(
+        &mut self,
+        node: usize,
+        error: &TilesError,
+    ) -> Result<(), Failure> {
+        let since = *self.nodes[node].unread.get_or_insert_with(Instant::now);
+        if since.elapsed() < self.settings.patience {
+            return Ok(());
+        }
+        let seconds = since.elapsed().as_secs();
+        let problem =
+            format!("it shows checkpoints, and for {seconds} s not what they are over: {error}");
+        self.raise(Word::Withheld, Some(node), problem, &[]).await
     }
 }

@@ -90,6 +90,12 @@ impl Report {
             checker.agents(),
             self.signed.size,
         );
+        let dropped = checker.dropped().0;
+        if dropped > 0 {
+            text += &format!(
+                "given up {dropped} of them: their hashes were looked at, and what else stays\n"
+            );
+        }
         if holds && !self.faults.is_empty() {
             text += &format!("note    {}; {}\n", self.faults[0], self.faults[0].kind.advice());
         }
@@ -115,6 +121,7 @@ impl Report {
             "origin": origin.to_string(),
             "blocks": height.0,
             "entries": size.0,
+            "dropped": dropped,
             "records": totals.records,
             "entry_bytes": totals.entry_bytes,
             "signatures": totals.signatures,

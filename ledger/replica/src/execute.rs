@@ -18,6 +18,10 @@ use record::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How far, in seconds, a declaration's time may be from that of its block: whoever holds one back must not
+/// be able to have it decided much later.
+const MAX_DECLARATION_AGE: u64 = 3600;
+
 /// A decided block does not execute: it was altered, or it should never have been decided.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExecuteError {
@@ -72,6 +76,9 @@ pub enum ExecuteError {
     /// A declaration that is not newer than the newest.
     #[error("the declaration is not newer than the one before it: sign a new one")]
     Stale,
+    /// A declaration of another time than its block: somebody held it back, or made it up.
+    #[error("the declaration was signed at another time than now: sign a new one")]
+    Old,
     /// A declaration that gives up what cannot be given up.
     #[error("these entries cannot be given up: {0}")]
     Prune(&'static str),
@@ -589,6 +596,9 @@ pub(crate) fn may_declare(
 ) -> Result<(), ExecuteError> {
     if declaration.time <= state.declared {
         return Err(ExecuteError::Stale);
+    }
+    if declaration.time.0.abs_diff(time.seconds().0) > MAX_DECLARATION_AGE {
+        return Err(ExecuteError::Old);
     }
     match &declaration.matter {
         Matter::Prune(prune) => may_prune(state, time, prune),

@@ -60,10 +60,14 @@ impl Vouch for Operators {
     }
 
     fn declaration(&self, declaration: &Declaration, state: &LedgerState) -> Result<(), Objection> {
-        let signed = declaration_holds(&self.store.params().origin, declaration)
-            && self.tls.would_admit(&declaration.certificate, Role::Operator);
-        if !signed {
+        if !declaration_holds(&self.store.params().origin, declaration) {
             return Err(Objection::Unsigned);
+        }
+        // Other nodes may know another revocation list, or another time.
+        if !self.tls.would_admit(&declaration.certificate, Role::Operator) {
+            let problem =
+                "the certificate that it was signed with is no operator's, or does not hold now";
+            return Err(Objection::Policy(problem.to_owned()));
         }
         match &declaration.matter {
             Matter::Prune(prune) => self.prune(prune, state).map_err(Objection::Policy),

@@ -320,7 +320,8 @@ impl Session<'_> {
             Some(_) => String::new(),
         };
         if !problem.is_empty() {
-            return self.refuse(RefusalCode::Invalid, problem).await;
+            // Another node may let go of more.
+            return self.refuse(RefusalCode::NotFound, problem).await;
         }
         let (store, now) = (context.store.clone(), service::clock::now());
         let planned = tokio::task::spawn_blocking(move || store.plan_prune(days, now));

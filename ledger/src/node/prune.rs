@@ -105,7 +105,8 @@ impl Node {
 
     pub(super) fn serve_leaves(&self, to: NodeIndex, chunk: u64) {
         let reader = self.store.reader();
-        let Some(kept) = reader.base() else { return };
+        let kept = reader.base().filter(|kept| chunk < kept.base.chunk_count());
+        let Some(kept) = kept else { return };
         match reader.chunk(chunk, kept.base.header.size) {
             // What is damaged here is of no use to anybody.
             Ok(leaves) if kept.base.has_chunk(chunk, &leaves) => {

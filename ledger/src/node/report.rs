@@ -60,12 +60,15 @@ impl Node {
             }
             Event::Disagreed { peer, word, problem } => {
                 let peer = self.name(peer);
-                tracing::warn!(
-                    peer,
-                    declaration = word,
-                    problem,
-                    "this node does not agree to what an operator declared"
-                );
+                if let Some(since) = self.faults.note(&peer) {
+                    tracing::warn!(
+                        peer,
+                        declaration = word,
+                        problem,
+                        since,
+                        "this node does not agree to what an operator declared"
+                    );
+                }
             }
             Event::Equivocation(equivocation) => {
                 let (kind, culprit) = (equivocation.kind.as_str(), equivocation.culprit.as_str());

@@ -309,9 +309,13 @@ impl Index {
             return Ok(vec![]);
         }
         let start = last_true(|start| is_old(key(start, 0, 0)))?;
-        let sealed = last_true(|sealed| is_old(key(start, 0, sealed)))?;
+        // A batch stands behind all heartbeats at its start, whatever their times are.
+        let from = match is_old(key(start, 1, 0))? {
+            true => key(start, 1, 0),
+            false => key(start, 0, last_true(|sealed| is_old(key(start, 0, sealed)))?),
+        };
         // The last one is the first key from there on.
-        let Some(last) = self.db.range(key(start, 0, sealed)..=prefix_end).next() else {
+        let Some(last) = self.db.range(from..=prefix_end).next() else {
             return Ok(vec![]);
         };
         let (last, _) = last.map_err(self.failed())?;

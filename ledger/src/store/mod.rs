@@ -37,7 +37,7 @@ pub use reader::{ReadError, StoreReader};
 pub use tree::{TreeFiles, TreeReader};
 
 use journal::{Journal, Seq};
-use record::{block::Height, note::SignedNote};
+use record::{Hash, block::Height, note::SignedNote};
 use replica::{Executed, LedgerState, Params};
 use service::disk::is_full;
 use std::{
@@ -195,6 +195,8 @@ pub struct Store {
     params: Params,
     retention: Option<u32>,
     base: base::Shared,
+    /// Chunks of leaf hashes in front of a base that is to be kept, as far as they were compared with it.
+    compared: Option<(Hash, u64)>,
     reader: Arc<StoreReader>,
 }
 

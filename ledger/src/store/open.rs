@@ -91,7 +91,8 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, StoreError> 
         shared.clone(),
     ));
     let (dir, params, retention) = (dir.to_owned(), options.params.clone(), options.retention);
-    let mut store = Store { dir, blocks, tree, index, params, retention, base: shared, reader };
+    let mut store =
+        Store { dir, blocks, tree, index, params, retention, base: shared, compared: None, reader };
     store.note_dropped(&state);
     let (state, replayed) = catch_up(&mut store, state)?;
     let lost_base = store.lacks_base(&state);
@@ -128,7 +129,8 @@ fn open_base(dir: &Path, blocks: &mut Journal) -> Result<Option<Kept>, StoreErro
             let end = Seq(kept.base.header.height.0);
             if blocks.next_seq() < end {
                 blocks.skip_to(end)?;
-            } else {
+            } else if end > Seq(0) && blocks.reader().read(Seq(end.0 - 1)).is_err() {
+                // Only an interrupted skip leaves such a gap. What can be read may be kept for longer.
                 blocks.release(end)?;
             }
             Ok(Some(kept))
@@ -213,7 +215,7 @@ fn open_derived(
             Some(state) if is_known(&state, blocks, base) => {
                 let (height, size, root) = (state.height, state.tree.size(), state.tree.root());
                 let newest = Tip { height, size, root };
-                let floor = floor(&state, blocks, base)?;
+                let floor = floor(&state, blocks, base);
                 // Whatever of the tree is not known to be on the disk is hashed again.
                 let trusted = if has_root(&tree, size, root) { on_disk } else { TreeSize(0) };
                 let frontier = agreed_tree(params, blocks, &mut tree, &newest, &floor, trusted)?;
@@ -235,7 +237,7 @@ fn open_derived(
     let index = Index::open(&index_dir)?;
     let (mut state, newest) = rebuild::index(&blocks.reader(), params, &index, base)?;
     if let Some(newest) = newest {
-        let floor = floor(&state, blocks, base)?;
+        let floor = floor(&state, blocks, base);
         state.tree = agreed_tree(params, blocks, &mut tree, &newest, &floor, on_disk)?;
     }
     index.set_state(&state)?;
@@ -278,28 +280,22 @@ fn agreed_tree(
     })
 }
 
-/// Where the block log begins that the tree can be made from.
-fn floor<'a>(
-    state: &LedgerState,
-    blocks: &Journal,
-    base: Option<&'a Base>,
-) -> Result<Floor<'a>, StoreError> {
+/// Where the block log begins that the tree can be made from. If segments are missing in front, whoever needs
+/// them says so.
+fn floor<'a>(state: &LedgerState, blocks: &Journal, base: Option<&'a Base>) -> Floor<'a> {
     let first = blocks.first_seq().0;
     let declared = state.pruned.as_ref().map(|pruned| &pruned.prune);
-    let floor = match (base, declared) {
+    match (base, declared) {
         (Some(base), _) if first <= base.header.height.0 => {
-            Floor { height: base.header.height, frontier: base.frontier.clone(), base: Some(base) }
+            let (height, frontier) = (base.header.height, base.frontier.clone());
+            Floor { height, frontier, base: Some(base) }
         }
         // The base was lost.
         (_, Some(prune)) if first > 0 => {
             Floor { height: prune.height, frontier: prune.frontier.clone(), base: None }
         }
         _ => Floor::default(),
-    };
-    if first > floor.height.0 {
-        return Err(rebuild::no_front(&blocks.reader()));
     }
-    Ok(floor)
 }
 
 /// True if the state is the one after a block of this block log, or right behind those that were given up.

@@ -6,10 +6,13 @@
 use super::{Kept, Store, StoreError, StoreReader, base, rebuild::read_block, seq_of};
 use journal::Seq;
 use record::{Hash, UnixMillis, block::Height, declaration::Prune, merkle::EntryIndex};
-use replica::{BlockHeader, LedgerState};
+use replica::{Base, BlockHeader, CHUNK, LedgerState};
+use std::fs::File;
 
 /// Segments that are deleted before others are heard again: a node has other things to do.
 const SEGMENTS_AT_ONCE: usize = 32;
+/// Chunks of leaf hashes that are compared, likewise.
+const CHUNKS_AT_ONCE: u64 = 8;
 
 impl Store {
     /// Carries out what was decided, as far as that is still to be done, a few segments at a time: repeat it while
@@ -38,11 +41,40 @@ impl Store {
                             .to_owned(),
                 });
             }
+            if !self.has_leaves(&made)? {
+                return Ok(0);
+            }
             self.keep_base(made)?;
         }
         let before = self.blocks.bytes();
         self.blocks.release_some(seq_of(Height(height.0 + 1)), SEGMENTS_AT_ONCE)?;
         Ok(before.saturating_sub(self.blocks.bytes()))
+    }
+
+    /// Reads the leaf hashes that nothing could make again once the blocks are gone, some chunks at a time. True once
+    /// all of them are what the base says.
+    fn has_leaves(&mut self, made: &Kept) -> Result<bool, StoreError> {
+        let base = &made.base;
+        let before =
+            self.base.get().map(|kept| kept.base.header.size.0 / CHUNK).unwrap_or_default();
+        let (_, mut next) = self
+            .compared
+            .filter(|(digest, _)| *digest == made.digest)
+            .unwrap_or((made.digest, before));
+        let end = base.chunk_count().min(next + CHUNKS_AT_ONCE);
+        while next < end {
+            let leaves = self.reader.tree().hashes(0, next * CHUNK, base.chunk_len(next));
+            if !leaves.is_ok_and(|leaves| base.has_chunk(next, &leaves)) {
+                let problem = format!(
+                    "hashes {} and on are damaged: the scrub mends them from the blocks",
+                    next * CHUNK
+                );
+                return Err(StoreError::Tree { problem });
+            }
+            next += 1;
+            self.compared = Some((made.digest, next));
+        }
+        Ok(next == base.chunk_count())
     }
 
     /// Whether entries that were decided to be given up may go here, too: a node may keep them for longer.
@@ -80,6 +112,9 @@ impl Store {
     /// When it cannot be written.
     pub fn keep_base(&mut self, kept: Kept) -> Result<(), StoreError> {
         self.tree.sync()?;
+        // The files have nothing any more that they could be made from.
+        let folder = self.dir.join("tree");
+        File::open(&folder).and_then(|dir| dir.sync_all()).map_err(StoreError::sync(&folder))?;
         self.index.flush()?;
         base::write(&self.dir, &kept.encoded, kept.digest)?;
         self.base.set(Some(kept));
@@ -141,6 +176,18 @@ impl StoreReader {
         let (tree, index) = (self.tree(), self.index());
         let sources = base::Sources { params, blocks, tree, index, before };
         let kept = Kept::new(sources.make(height, agents)?);
+        // What could not be read again must never be agreed on.
+        let problem = match Base::decode(&kept.encoded) {
+            Ok(again) if again == *kept.base => None,
+            Ok(_) => Some("it does not survive its binary form".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(problem) = problem {
+            return Err(StoreError::Block {
+                height,
+                problem: format!("what would stay of it: {problem}"),
+            });
+        }
         *made = Some(kept.clone());
         Ok(kept)
     }

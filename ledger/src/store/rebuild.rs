@@ -312,7 +312,7 @@ pub(super) fn read_block(blocks: &Reader, height: Height) -> Result<Block, Store
 }
 
 /// Segments in front of the first one that is left are gone.
-pub(super) fn no_front(blocks: &Reader) -> StoreError {
+fn no_front(blocks: &Reader) -> StoreError {
     let (dir, first) = (blocks.dir().display(), blocks.first_seq());
     StoreError::Damaged {
         damage: format!("in {dir} the segments in front of {first:020}.seg are missing"),

@@ -192,8 +192,8 @@ impl TreeReader {
             if above[0] != perfect_root(hashes.clone()) {
                 let (below, above) = (&self.files[file].0, &self.files[file + 1].0);
                 let problem = format!(
-                    "{} and {} do not fit together at hash {index}: stop the node and delete the \
-                     folders 'tree' and 'index', which are then made again",
+                    "{} and {} do not fit together at hash {index}: the scrub mends what can be made from the blocks; \
+                     of entries that were given up, other nodes or a backup have the hashes",
                     below.display(),
                     above.display()
                 );

@@ -12,7 +12,7 @@ use crate::store::{
 use journal::{Damage, DamageKind};
 use link::statement;
 use record::{
-    AgentName, Checkpoint, Hash, TreeSize, UnixSeconds,
+    AgentName, Checkpoint, Hash, TreeSize, UnixMillis, UnixSeconds,
     block::Height,
     crypto::PublicKey,
     declaration::{Declaration, Matter},
@@ -139,6 +139,11 @@ impl Checker {
     /// The newest block that was looked at, and the entries up to it.
     pub fn tip(&self) -> (Height, TreeSize, Hash) {
         (self.height, self.frontier.size(), self.frontier.root())
+    }
+
+    /// How many entries were given up: of these only hashes were looked at.
+    pub fn dropped(&self) -> TreeSize {
+        self.base.as_ref().map(|kept| kept.base.header.size).unwrap_or_default()
     }
 
     /// Agents that were enrolled.
@@ -417,7 +422,7 @@ impl Checker {
             }
         }
         for declaration in &facts.declarations {
-            if let Some(problem) = self.declaration(declaration) {
+            if let Some(problem) = self.declaration(declaration, facts.header.time) {
                 return Some(problem);
             }
         }
@@ -439,9 +444,20 @@ impl Checker {
         None
     }
 
-    fn declaration(&mut self, declaration: &Declaration) -> Option<String> {
+    /// `time` is that of the block that holds it.
+    fn declaration(&mut self, declaration: &Declaration, time: UnixMillis) -> Option<String> {
         if let Matter::Prune(prune) = &declaration.matter {
-            self.declared |= self.base.as_ref().is_some_and(|kept| kept.digest == prune.base);
+            if !prune.is_sound() || time < prune.allowed_from() {
+                return Some("it gives entries up before their time".into());
+            }
+            let base = self.base.as_ref().filter(|kept| kept.digest == prune.base);
+            let header = base.map(|kept| &kept.base.header);
+            if header
+                .is_some_and(|header| (header.id(), header.time) != (prune.block, prune.before))
+            {
+                return Some("it gives up other blocks than the base is of".into());
+            }
+            self.declared |= base.is_some();
         }
         if matches!(self.depth, Depth::Signatures(_)) {
             self.totals.signatures += 1;

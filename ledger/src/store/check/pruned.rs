@@ -12,13 +12,14 @@ use journal::{Reader, Seq};
 use link::statement;
 use record::{
     Hash, Origin,
+    block::BlockEntry,
     declaration::Declaration,
     enrolment::Enrolment,
     entry::Entry,
     equivocation::Equivocation,
     merkle::{EntryIndex, leaf_hash, perfect_root},
 };
-use replica::{CHUNK, CHUNK_LEVEL};
+use replica::{BlockHeader, CHUNK, CHUNK_LEVEL};
 
 /// The tree file that holds the roots of chunks.
 const CHUNK_FILE: usize = (CHUNK_LEVEL / STRIDE) as usize;
@@ -122,7 +123,7 @@ impl Checker {
             let entries = Some(begin..begin + len as u64);
             let problem =
                 "the hashes of entries that were given up are not what they were".to_owned();
-            self.push(FaultKind::Tree, file, None, entries, problem, Some(Mend::Chunk(chunk)));
+            self.push(FaultKind::Base, file, None, entries, problem, Some(Mend::Chunk(chunk)));
             return 32 * len as u64;
         };
         for (index, bytes) in base.kept.range(EntryIndex(begin)..EntryIndex(begin + len as u64)) {
@@ -133,6 +134,11 @@ impl Checker {
                 self.push(FaultKind::Rewritten, file, None, entries, problem, None);
             }
         }
+        if chunk + 1 == base.chunk_count() && leaves.last() != Some(&self.last_leaf(&base.header)) {
+            let file = crate::store::base_path(&self.dir);
+            let problem = "its header is not that of the block whose end was hashed".to_owned();
+            self.push(FaultKind::Rewritten, file, None, None, problem, None);
+        }
         let mut level = leaves;
         for file in 1..=CHUNK_FILE {
             level = roots(&level);
@@ -142,6 +148,17 @@ impl Checker {
             self.compare_above(&base.chunks);
         }
         32 * len as u64
+    }
+
+    /// The leaf hash of the entry that ends a block: its time is in the tree, too.
+    fn last_leaf(&self, header: &BlockHeader) -> Hash {
+        let entry = BlockEntry {
+            height: header.height,
+            time: header.time,
+            proposer: header.proposer.clone(),
+            first: header.first,
+        };
+        leaf_hash(&entry.encode(self.params.enterprise))
     }
 
     /// The files above the roots of chunks.
